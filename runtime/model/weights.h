@@ -1,5 +1,6 @@
-// Named tensors of a model part, read from safetensors: one file, or shards with an index. Names are the
-// diffusers (for the text encoder: transformers) names, whatever the files use; wan.md 2.5, 4.4, 5.5.
+// Named tensors of a model part, read from safetensors: one file, or shards with an index. Names
+// are the diffusers (for the text encoder: transformers) names, whatever the files use;
+// wan.md 2.5, 4.4, 5.5.
 #pragma once
 
 #include <filesystem>
@@ -29,12 +30,13 @@ class Weights {
   std::vector<std::string> names() const;  // sorted
   size_t bytes() const;                    // of all tensors, as stored
 
-  // A tensor in `dtype` (f32 or bf16). Fails, naming tensor and file, when it is absent, has another
-  // shape, an unsupported type, or holds NaN or infinity.
-  OwnedTensor read(const std::string& name, const Shape& expected, DType dtype, StreamRef stream) const;
+  // A tensor in `dtype` (f32 or bf16). Fails, naming tensor and file, when it is absent, has
+  // another shape, an unsupported type, or holds NaN or infinity.
+  OwnedTensor read(const std::string& name, const Shape& expected, DType dtype,
+                   StreamRef stream) const;
 
-  // `prefix`.weight [out, in] (or [out, in, 1, ..., 1]) and, when `bias`, `prefix`.bias [out], packed
-  // for `compute`.
+  // `prefix`.weight [out, in] (or [out, in, 1, ..., 1]) and, when `bias`, `prefix`.bias [out],
+  // packed for `compute`.
   Linear linear(const std::string& prefix, int64_t out, int64_t in, bool bias, DType compute,
                 StreamRef stream) const;
 
