@@ -9,8 +9,8 @@
 
 namespace longtake {
 
-// Consecutive keys from one buffer. The keys of a call are its segments one after the other; nothing is
-// concatenated by the caller.
+// Consecutive keys from one buffer. The keys of a call are its segments one after the other;
+// nothing is concatenated by the caller.
 struct KeySegment {
   ConstTensor k;  // [rows, heads, head_dim], row stride free
   ConstTensor v;  // [rows, heads, head_dim], row stride free
@@ -38,8 +38,8 @@ struct AttentionArgs {
 };
 
 // Logits, softmax and sums in f32; in bf16 the probabilities are rounded to bf16 before the second
-// product. Any head_dim >= 1. The result does not depend on the number of threads, nor a head's result
-// on which other heads are in the call.
+// product. Any head_dim >= 1. The result does not depend on the number of threads, nor a head's
+// result on which other heads are in the call.
 void attention(const AttentionArgs& args, StreamRef stream);
 
 }  // namespace longtake

@@ -52,11 +52,16 @@ bool finite_range(const void* data, int64_t begin, int64_t end, Bits exponent) {
 
 bool finite_range(ConstTensor x, int64_t begin, int64_t end) {
   switch (x.dtype) {
-    case DType::f32: return finite_range<uint32_t>(x.data, begin, end, 0x7f800000u);
-    case DType::bf16: return finite_range<uint16_t>(x.data, begin, end, 0x7f80);
-    case DType::f16: return finite_range<uint16_t>(x.data, begin, end, 0x7c00);
-    case DType::f64: return finite_range<uint64_t>(x.data, begin, end, 0x7ff0000000000000u);
-    default: return true;
+    case DType::f32:
+      return finite_range<uint32_t>(x.data, begin, end, 0x7f800000u);
+    case DType::bf16:
+      return finite_range<uint16_t>(x.data, begin, end, 0x7f80);
+    case DType::f16:
+      return finite_range<uint16_t>(x.data, begin, end, 0x7c00);
+    case DType::f64:
+      return finite_range<uint64_t>(x.data, begin, end, 0x7ff0000000000000u);
+    default:
+      return true;
   }
 }
 
@@ -64,7 +69,8 @@ bool finite_range(ConstTensor x, int64_t begin, int64_t end) {
 
 void convert(ConstTensor x, Tensor y, StreamRef stream) {
   LT_CHECK(x.numel() == y.numel() && x.dense() && y.dense(),
-           "convert: expected dense tensors of one size, found {} and {}", x.shape.text(), y.shape.text());
+           "convert: expected dense tensors of one size, found {} and {}", x.shape.text(),
+           y.shape.text());
   const bool from = x.dtype == DType::f32 || x.dtype == DType::bf16 || x.dtype == DType::f16;
   const bool to = y.dtype == DType::f32 || y.dtype == DType::bf16;
   LT_CHECK(from && to, "convert: no conversion from {} to {}", name(x.dtype), name(y.dtype));
@@ -82,7 +88,8 @@ void silu(ConstTensor x, Tensor y, StreamRef stream) {
 void gated_gelu(ConstTensor a, ConstTensor b, Tensor y, StreamRef stream) {
   check_same("gated_gelu", a, b, a.dtype);
   check_same("gated_gelu", a, y, a.dtype);
-  LT_CHECK(a.dtype == DType::f32 || a.dtype == DType::bf16, "gated_gelu: no kernel for {}", name(a.dtype));
+  LT_CHECK(a.dtype == DType::f32 || a.dtype == DType::bf16, "gated_gelu: no kernel for {}",
+           name(a.dtype));
   const int64_t size = static_cast<int64_t>(size_bytes(a.dtype));
   cpu::parallel_rows(a.numel(), 1, stream, [&](int64_t begin, int64_t end) {
     cpu::active_kernels().gated_gelu(static_cast<const char*>(a.data) + begin * size,
@@ -103,8 +110,8 @@ void linear_combination(std::span<const ConstTensor> x, std::span<const float> w
                         StreamRef stream) {
   constexpr size_t kMost = 8;
   LT_CHECK(!x.empty() && x.size() <= kMost && x.size() == weight.size(),
-           "linear_combination: expected 1 to {} tensors with a weight each, found {} and {}", kMost,
-           x.size(), weight.size());
+           "linear_combination: expected 1 to {} tensors with a weight each, found {} and {}",
+           kMost, x.size(), weight.size());
   for (const ConstTensor& t : x) check_same("linear_combination", t, y, DType::f32);
   cpu::parallel_rows(y.numel(), 1, stream, [&](int64_t begin, int64_t end) {
     const float* at[kMost];

@@ -12,7 +12,9 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 }
 
-void Buffer::Free::operator()(void* data) const { std::free(data); }
+void Buffer::Free::operator()(void* data) const {
+  std::free(data);
+}
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   const size_t alignment = bytes >= 4 * kHugePage ? kHugePage : kAlignment;

@@ -18,7 +18,9 @@ struct bf16 {
   uint16_t bits = 0;
 };
 
-inline float to_float(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+inline float to_float(bf16 x) {
+  return std::bit_cast<float>(uint32_t{x.bits} << 16);
+}
 
 // Round to nearest even; NaN stays NaN.
 inline bf16 to_bf16(float x) {
@@ -31,13 +33,20 @@ float f16_to_float(uint16_t bits);
 
 template <class T>
 constexpr DType dtype_of() {
-  if constexpr (std::is_same_v<T, float>) return DType::f32;
-  else if constexpr (std::is_same_v<T, bf16>) return DType::bf16;
-  else if constexpr (std::is_same_v<T, double>) return DType::f64;
-  else if constexpr (std::is_same_v<T, int64_t>) return DType::i64;
-  else if constexpr (std::is_same_v<T, int32_t>) return DType::i32;
-  else if constexpr (std::is_same_v<T, uint8_t>) return DType::u8;
-  else static_assert(sizeof(T) == 0, "no dtype for this type");
+  if constexpr (std::is_same_v<T, float>)
+    return DType::f32;
+  else if constexpr (std::is_same_v<T, bf16>)
+    return DType::bf16;
+  else if constexpr (std::is_same_v<T, double>)
+    return DType::f64;
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return DType::i64;
+  else if constexpr (std::is_same_v<T, int32_t>)
+    return DType::i32;
+  else if constexpr (std::is_same_v<T, uint8_t>)
+    return DType::u8;
+  else
+    static_assert(sizeof(T) == 0, "no dtype for this type");
 }
 
 }  // namespace longtake

@@ -49,8 +49,7 @@ template <class... Args>
 }  // namespace longtake
 
 // A broken contract inside the program: LT_CHECK(a == b, "expected {} rows, found {}", a, b).
-#define LT_CHECK(condition, ...)                                                        \
-  do {                                                                                  \
-    if (!(condition))                                                                   \
-      ::longtake::check_failed_at(#condition, __FILE__, __LINE__, __VA_ARGS__);         \
+#define LT_CHECK(condition, ...)                                                                \
+  do {                                                                                          \
+    if (!(condition)) ::longtake::check_failed_at(#condition, __FILE__, __LINE__, __VA_ARGS__); \
   } while (false)

@@ -23,9 +23,9 @@ class Shape {
   int rank() const { return rank_; }
   int64_t operator[](int i) const { return dims_[static_cast<size_t>(i)]; }
   int64_t& operator[](int i) { return dims_[static_cast<size_t>(i)]; }
-  int64_t numel() const;          // 1 for a scalar
-  int64_t inner_numel() const;    // product of all dimensions but the first
-  std::string text() const;       // "[3, 4]"
+  int64_t numel() const;        // 1 for a scalar
+  int64_t inner_numel() const;  // product of all dimensions but the first
+  std::string text() const;     // "[3, 4]"
   bool operator==(const Shape& other) const;
 
  private:

@@ -1,5 +1,5 @@
-// The queue that an operator's work goes to: last parameter of every operator, no default. On the CPU
-// it is a thread pool and work is done when the call returns.
+// The queue that an operator's work goes to: last parameter of every operator, no default. On the
+// CPU it is a thread pool and work is done when the call returns.
 #pragma once
 
 #include "kernels/base/device.h"

@@ -1,6 +1,6 @@
-// Views: trivially copyable, never own. Row-major; all dimensions but the first are dense, the first
-// may have a longer stride (a column range of a wider matrix). A signature that takes ConstTensor
-// reads, one that takes Tensor writes. OwnedTensor holds the memory.
+// Views: trivially copyable, never own. Row-major; all dimensions but the first are dense, the
+// first may have a longer stride (a column range of a wider matrix). A signature that takes
+// ConstTensor reads, one that takes Tensor writes. OwnedTensor holds the memory.
 #pragma once
 
 #include "kernels/base/buffer.h"
@@ -21,11 +21,17 @@ struct TensorView {
 
   TensorView() = default;
   TensorView(Void* data_in, DType dtype_in, Shape shape_in, Device device_in = {})
-      : data(data_in), dtype(dtype_in), shape(shape_in), row_stride(shape_in.inner_numel()),
+      : data(data_in),
+        dtype(dtype_in),
+        shape(shape_in),
+        row_stride(shape_in.inner_numel()),
         device(device_in) {}
   // A writable view can be read.
   TensorView(const TensorView<void>& other) requires std::is_const_v<Void>
-      : data(other.data), dtype(other.dtype), shape(other.shape), row_stride(other.row_stride),
+      : data(other.data),
+        dtype(other.dtype),
+        shape(other.shape),
+        row_stride(other.row_stride),
         device(other.device) {}
   TensorView(const TensorView&) = default;
   TensorView& operator=(const TensorView&) = default;
@@ -34,7 +40,9 @@ struct TensorView {
   int64_t dim(int i) const { return shape[i]; }
   int rank() const { return shape.rank(); }
   int64_t numel() const { return shape.numel(); }
-  bool dense() const { return row_stride == shape.inner_numel() || shape.rank() == 0 || shape[0] <= 1; }
+  bool dense() const {
+    return row_stride == shape.inner_numel() || shape.rank() == 0 || shape[0] <= 1;
+  }
   size_t bytes() const { return static_cast<size_t>(numel()) * size_bytes(dtype); }
 
   template <class T>
@@ -98,9 +106,13 @@ class OwnedTensor {
   operator Tensor() { return view(); }
   operator ConstTensor() const { return view(); }
   template <class T>
-  T* as() { return view().as<T>(); }
+  T* as() {
+    return view().as<T>();
+  }
   template <class T>
-  const T* as() const { return view().as<T>(); }
+  const T* as() const {
+    return view().as<T>();
+  }
 
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }

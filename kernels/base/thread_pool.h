@@ -1,5 +1,5 @@
-// A fixed team of threads. Work is cut into tasks by its shape alone, never by the number of threads,
-// so results do not depend on how many threads there are. The caller works too.
+// A fixed team of threads. Work is cut into tasks by its shape alone, never by the number of
+// threads, so results do not depend on how many threads there are. The caller works too.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,9 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  // Runs body(task, worker) for every task in [0, tasks), worker in [0, threads()). Returns when all
-  // are done; the first exception is thrown on the caller. Calls from inside a task are not allowed.
+  // Runs body(task, worker) for every task in [0, tasks), worker in [0, threads()). Returns when
+  // all are done; the first exception is thrown on the caller. Calls from inside a task are not
+  // allowed.
   template <class Body>
   void parallel_for(int64_t tasks, Body&& body) {
     auto call = [](void* context, int64_t task, int worker) {

@@ -8,11 +8,15 @@ namespace {
 // f(i, lane): lane loads a full vector, or one element in every lane for the tail.
 struct FullLanes {
   template <class T>
-  LT_INLINE vf get(const T* p) { return load(p); }
+  LT_INLINE vf get(const T* p) {
+    return load(p);
+  }
 };
 struct OneLane {
   template <class T>
-  LT_INLINE vf get(const T* p) { return set1(load1(p)); }
+  LT_INLINE vf get(const T* p) {
+    return set1(load1(p));
+  }
 };
 
 template <class Y, class F>
@@ -42,7 +46,8 @@ void epilogue_store(const EpilogueRows& r) {
         return activate<activation>(lane.get(acc + i) + lane.get(bias + i));
       });
     else
-      map(y, r.columns, [=](int64_t i, auto lane) { return activate<activation>(lane.get(acc + i)); });
+      map(y, r.columns,
+          [=](int64_t i, auto lane) { return activate<activation>(lane.get(acc + i)); });
   }
 }
 
@@ -66,9 +71,12 @@ void epilogue_residual(const EpilogueRows& r) {
 
 template <int activation>
 void epilogue_of(const EpilogueRows& r) {
-  if (!r.y) epilogue_residual<activation>(r);
-  else if (r.y_type == RowType::f32) epilogue_store<activation, float>(r);
-  else epilogue_store<activation, uint16_t>(r);
+  if (!r.y)
+    epilogue_residual<activation>(r);
+  else if (r.y_type == RowType::f32)
+    epilogue_store<activation, float>(r);
+  else
+    epilogue_store<activation, uint16_t>(r);
 }
 
 template <class T>
@@ -80,9 +88,12 @@ void gated_gelu_of(const T* a, const T* b, T* y, int64_t n) {
 
 void epilogue(const EpilogueRows& r) {
   switch (r.activation) {
-    case kGelu: return epilogue_of<kGelu>(r);
-    case kSilu: return epilogue_of<kSilu>(r);
-    default: return epilogue_of<kNone>(r);
+    case kGelu:
+      return epilogue_of<kGelu>(r);
+    case kSilu:
+      return epilogue_of<kSilu>(r);
+    default:
+      return epilogue_of<kNone>(r);
   }
 }
 
@@ -92,7 +103,8 @@ void silu_rows(const float* x, float* y, int64_t n) {
 
 void gated_gelu(const void* a, const void* b, void* y, RowType type, int64_t n) {
   if (type == RowType::f32)
-    gated_gelu_of(static_cast<const float*>(a), static_cast<const float*>(b), static_cast<float*>(y), n);
+    gated_gelu_of(static_cast<const float*>(a), static_cast<const float*>(b),
+                  static_cast<float*>(y), n);
   else
     gated_gelu_of(static_cast<const uint16_t*>(a), static_cast<const uint16_t*>(b),
                   static_cast<uint16_t*>(y), n);
@@ -102,7 +114,8 @@ void add_rows(const float* x, float* y, int64_t n) {
   map(y, n, [=](int64_t i, auto lane) { return lane.get(y + i) + lane.get(x + i); });
 }
 
-void linear_combination(const float* const* x, const float* weight, int count, float* y, int64_t n) {
+void linear_combination(const float* const* x, const float* weight, int count, float* y,
+                        int64_t n) {
   map(y, n, [=](int64_t i, auto lane) {
     vf total = lane.get(x[0] + i) * weight[0];
     for (int k = 1; k < count; ++k) total += lane.get(x[k] + i) * weight[k];

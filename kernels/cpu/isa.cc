@@ -14,16 +14,19 @@ std::atomic<int> chosen{-1};
 
 bool processor_has(Isa isa) {
   switch (isa) {
-    case Isa::portable: return true;
+    case Isa::portable:
+      return true;
 #if defined(LONGTAKE_X86)
-    case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case Isa::avx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     case Isa::avx512_bf16:
       return processor_has(Isa::avx512) && __builtin_cpu_supports("avx512bf16");
 #endif
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -31,10 +34,14 @@ bool processor_has(Isa isa) {
 
 std::string_view name(Isa isa) {
   switch (isa) {
-    case Isa::portable: return "portable";
-    case Isa::avx2: return "avx2";
-    case Isa::avx512: return "avx512";
-    case Isa::avx512_bf16: return "avx512_bf16";
+    case Isa::portable:
+      return "portable";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   return "?";
 }
@@ -46,7 +53,9 @@ std::vector<Isa> available_isas() {
   return out;
 }
 
-Isa best_isa() { return available_isas().back(); }
+Isa best_isa() {
+  return available_isas().back();
+}
 
 Isa parse_isa(std::string_view text) {
   for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16})
@@ -72,11 +81,15 @@ namespace cpu {
 const KernelTable& active_kernels() {
   switch (active_isa()) {
 #if defined(LONGTAKE_X86)
-    case Isa::avx512_bf16: return avx512_bf16::table();
-    case Isa::avx512: return avx512::table();
-    case Isa::avx2: return avx2::table();
+    case Isa::avx512_bf16:
+      return avx512_bf16::table();
+    case Isa::avx512:
+      return avx512::table();
+    case Isa::avx2:
+      return avx2::table();
 #endif
-    default: return portable::table();
+    default:
+      return portable::table();
   }
 }
 

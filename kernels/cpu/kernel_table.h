@@ -1,5 +1,5 @@
-// The vector kernels of one instruction set, as plain functions on raw rows. One table per instruction
-// set; active_kernels() is the one in use. bf16 data is passed as uint16_t.
+// The vector kernels of one instruction set, as plain functions on raw rows. One table per
+// instruction set; active_kernels() is the one in use. bf16 data is passed as uint16_t.
 #pragma once
 
 #include <stdint.h>
@@ -76,7 +76,8 @@ struct KernelTable {
   void (*silu)(const float* x, float* y, int64_t n);
   void (*gated_gelu)(const void* a, const void* b, void* y, RowType type, int64_t n);
   void (*add)(const float* x, float* y, int64_t n);
-  void (*linear_combination)(const float* const* x, const float* weight, int count, float* y, int64_t n);
+  void (*linear_combination)(const float* const* x, const float* weight, int count, float* y,
+                             int64_t n);
   void (*to_bf16)(const float* x, uint16_t* y, int64_t n);
   void (*to_f32)(const uint16_t* x, float* y, int64_t n);
   const AttentionKernel* attention;
@@ -84,9 +85,17 @@ struct KernelTable {
 
 const KernelTable& active_kernels();
 
-namespace portable { const KernelTable& table(); }
-namespace avx2 { const KernelTable& table(); }
-namespace avx512 { const KernelTable& table(); }
-namespace avx512_bf16 { const KernelTable& table(); }
+namespace portable {
+const KernelTable& table();
+}
+namespace avx2 {
+const KernelTable& table();
+}
+namespace avx512 {
+const KernelTable& table();
+}
+namespace avx512_bf16 {
+const KernelTable& table();
+}
 
 }  // namespace longtake::cpu

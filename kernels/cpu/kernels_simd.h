@@ -18,6 +18,8 @@ void to_bf16(const float* x, uint16_t* y, int64_t n);
 void to_f32(const uint16_t* x, float* y, int64_t n);
 
 extern const AttentionKernel kAttention;
-constexpr const AttentionKernel* attention_kernel() { return &kAttention; }
+constexpr const AttentionKernel* attention_kernel() {
+  return &kAttention;
+}
 
 }  // namespace longtake::cpu::LT_ISA_NS

@@ -10,7 +10,9 @@
 
 namespace longtake::cpu {
 
-inline RowType row_type(DType dtype) { return dtype == DType::f32 ? RowType::f32 : RowType::bf16; }
+inline RowType row_type(DType dtype) {
+  return dtype == DType::f32 ? RowType::f32 : RowType::bf16;
+}
 
 // Calls body(begin, end) for consecutive ranges of `rows` rows of `dim` elements, on all threads.
 template <class Body>
@@ -18,9 +20,8 @@ void parallel_rows(int64_t rows, int64_t dim, StreamRef stream, Body&& body) {
   constexpr int64_t kElements = 16384;  // a task of a few microseconds
   const int64_t chunk = std::max<int64_t>(1, kElements / std::max<int64_t>(1, dim));
   const int64_t tasks = (rows + chunk - 1) / chunk;
-  stream.pool().parallel_for(tasks, [&](int64_t task, int) {
-    body(task * chunk, std::min(rows, (task + 1) * chunk));
-  });
+  stream.pool().parallel_for(
+      tasks, [&](int64_t task, int) { body(task * chunk, std::min(rows, (task + 1) * chunk)); });
 }
 
 struct LayerNormArgs {

@@ -50,8 +50,8 @@ void modulate_rows(const ModulateRows& r) {
   }
 }
 
-// Rotates interleaved pairs in place. Pairs are handled one by one within a small buffer of floats: the
-// compiler turns the loop into shuffles and multiplies.
+// Rotates interleaved pairs in place. Pairs are handled one by one within a small buffer of floats:
+// the compiler turns the loop into shuffles and multiplies.
 LT_INLINE void rotate(float* x, const float* cosine, const float* sine, int64_t pairs) {
   for (int64_t i = 0; i < pairs; ++i) {
     const float a = x[2 * i], b = x[2 * i + 1];
@@ -73,7 +73,8 @@ void rms_rows(const RmsRows& r) {
     const float inverse = 1.0f / __builtin_sqrtf(mean_square + r.eps);
     const float* weight = r.weight;
     if (!r.cosine) {
-      row_map(x, y, r.dim, [=](vf v, int64_t i, auto lane) { return v * inverse * lane(weight + i); });
+      row_map(x, y, r.dim,
+              [=](vf v, int64_t i, auto lane) { return v * inverse * lane(weight + i); });
       continue;
     }
     const float* cosine = r.cosine + row * r.rope_stride;
@@ -83,7 +84,8 @@ void rms_rows(const RmsRows& r) {
         const int64_t n = head_dim - begin < kChunk ? head_dim - begin : kChunk;
         const int64_t at = head * head_dim + begin;
         const float* w = weight + at;
-        row_map(x + at, buffer, n, [=](vf v, int64_t i, auto lane) { return v * inverse * lane(w + i); });
+        row_map(x + at, buffer, n,
+                [=](vf v, int64_t i, auto lane) { return v * inverse * lane(w + i); });
         rotate(buffer, cosine + begin / 2, sine + begin / 2, n / 2);
         row_map(buffer, y + at, n, [](vf v, int64_t, auto) { return v; });
       }
@@ -101,33 +103,45 @@ void channel_norm_rows(const ChannelNormRows& r) {
     const float factor = root / (length > 1e-12f ? length : 1e-12f);
     const float* gamma = r.gamma;
     if (r.activate)
-      row_map(x, y, r.dim, [=](vf v, int64_t i, auto lane) { return silu(v * factor * lane(gamma + i)); });
+      row_map(x, y, r.dim,
+              [=](vf v, int64_t i, auto lane) { return silu(v * factor * lane(gamma + i)); });
     else
-      row_map(x, y, r.dim, [=](vf v, int64_t i, auto lane) { return v * factor * lane(gamma + i); });
+      row_map(x, y, r.dim,
+              [=](vf v, int64_t i, auto lane) { return v * factor * lane(gamma + i); });
   }
 }
 
 }  // namespace
 
 void modulate(const ModulateRows& r) {
-  if (r.y_type == RowType::f32) modulate_rows<float>(r);
-  else modulate_rows<uint16_t>(r);
+  if (r.y_type == RowType::f32)
+    modulate_rows<float>(r);
+  else
+    modulate_rows<uint16_t>(r);
 }
 
 void rms(const RmsRows& r) {
   const bool x32 = r.x_type == RowType::f32, y32 = r.y_type == RowType::f32;
-  if (x32 && y32) rms_rows<float, float>(r);
-  else if (x32) rms_rows<float, uint16_t>(r);
-  else if (y32) rms_rows<uint16_t, float>(r);
-  else rms_rows<uint16_t, uint16_t>(r);
+  if (x32 && y32)
+    rms_rows<float, float>(r);
+  else if (x32)
+    rms_rows<float, uint16_t>(r);
+  else if (y32)
+    rms_rows<uint16_t, float>(r);
+  else
+    rms_rows<uint16_t, uint16_t>(r);
 }
 
 void channel_norm(const ChannelNormRows& r) {
   const bool x32 = r.x_type == RowType::f32, y32 = r.y_type == RowType::f32;
-  if (x32 && y32) channel_norm_rows<float, float>(r);
-  else if (x32) channel_norm_rows<float, uint16_t>(r);
-  else if (y32) channel_norm_rows<uint16_t, float>(r);
-  else channel_norm_rows<uint16_t, uint16_t>(r);
+  if (x32 && y32)
+    channel_norm_rows<float, float>(r);
+  else if (x32)
+    channel_norm_rows<float, uint16_t>(r);
+  else if (y32)
+    channel_norm_rows<uint16_t, float>(r);
+  else
+    channel_norm_rows<uint16_t, uint16_t>(r);
 }
 
 }  // namespace longtake::cpu::LT_ISA_NS

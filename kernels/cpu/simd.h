@@ -1,8 +1,8 @@
-// Vectors of floats for the files named *_simd.cc. Each of them is compiled once per instruction set
-// (CMakeLists.txt) into its own namespace, LT_ISA_NS; the compiler's vector extension keeps the source
-// the same for all. Such a file must not use inline functions or templates of other headers: the linker
-// could keep the copy that was compiled with instructions the processor lacks. Everything here is
-// static or internal for that reason (tests/kernels/isa_symbols checks it).
+// Vectors of floats for the files named *_simd.cc. Each of them is compiled once per instruction
+// set (CMakeLists.txt) into its own namespace, LT_ISA_NS; the compiler's vector extension keeps the
+// source the same for all. Such a file must not use inline functions or templates of other headers:
+// the linker could keep the copy that was compiled with instructions the processor lacks.
+// Everything here is static or internal for that reason (tests/kernels/isa_symbols checks it).
 #pragma once
 
 #include <stdint.h>
@@ -31,17 +31,27 @@ typedef uint16_t vh_unaligned __attribute__((vector_size(kWidth * 2), aligned(2)
 
 #define LT_INLINE static inline __attribute__((always_inline))
 
-LT_INLINE vf set1(float x) { return vf{} + x; }
-LT_INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
-LT_INLINE void store(float* p, vf x) { *reinterpret_cast<vf_unaligned*>(p) = x; }
+LT_INLINE vf set1(float x) {
+  return vf{} + x;
+}
+LT_INLINE vf load(const float* p) {
+  return *reinterpret_cast<const vf_unaligned*>(p);
+}
+LT_INLINE void store(float* p, vf x) {
+  *reinterpret_cast<vf_unaligned*>(p) = x;
+}
 
 // bf16 is the upper half of an f32; storing rounds to nearest even (inputs are not NaN).
-LT_INLINE vf widen(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
+LT_INLINE vf widen(vh h) {
+  return (vf)(__builtin_convertvector(h, vu) << 16);
+}
 LT_INLINE vh narrow(vf x) {
   const vu u = (vu)x;
   return __builtin_convertvector((u + 0x7fffu + ((u >> 16) & 1u)) >> 16, vh);
 }
-LT_INLINE vf load(const uint16_t* p) { return widen(*reinterpret_cast<const vh_unaligned*>(p)); }
+LT_INLINE vf load(const uint16_t* p) {
+  return widen(*reinterpret_cast<const vh_unaligned*>(p));
+}
 LT_INLINE void store(uint16_t* p, vf x) {
 #if defined(__AVX512BF16__)
   *reinterpret_cast<vh_unaligned*>(p) = (vh)_mm512_cvtneps_pbh((__m512)x);
@@ -51,22 +61,30 @@ LT_INLINE void store(uint16_t* p, vf x) {
 }
 
 // Scalars, for tails. The same arithmetic as one lane.
-LT_INLINE float load1(const float* p) { return *p; }
+LT_INLINE float load1(const float* p) {
+  return *p;
+}
 LT_INLINE float load1(const uint16_t* p) {
   const uint32_t u = uint32_t{*p} << 16;
   float x;
   __builtin_memcpy(&x, &u, 4);
   return x;
 }
-LT_INLINE void store1(float* p, float x) { *p = x; }
+LT_INLINE void store1(float* p, float x) {
+  *p = x;
+}
 LT_INLINE void store1(uint16_t* p, float x) {
   uint32_t u;
   __builtin_memcpy(&u, &x, 4);
   *p = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-LT_INLINE vf max(vf a, vf b) { return a > b ? a : b; }
-LT_INLINE vf min(vf a, vf b) { return a < b ? a : b; }
+LT_INLINE vf max(vf a, vf b) {
+  return a > b ? a : b;
+}
+LT_INLINE vf min(vf a, vf b) {
+  return a < b ? a : b;
+}
 
 // One fixed order: pairs at distance width/2, then width/4, ...
 LT_INLINE float sum(vf x) {
@@ -100,10 +118,16 @@ LT_INLINE vf exp2(vf x) {
   p = p * f + 1.0f;
   return (vf)((vi)p + ((vi)shifted << 23));
 }
-LT_INLINE vf exp(vf x) { return exp2(x * 1.4426950408889634f); }
+LT_INLINE vf exp(vf x) {
+  return exp2(x * 1.4426950408889634f);
+}
 
-LT_INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exp(-x)); }
-LT_INLINE vf silu(vf x) { return x * sigmoid(x); }
+LT_INLINE vf sigmoid(vf x) {
+  return 1.0f / (1.0f + exp(-x));
+}
+LT_INLINE vf silu(vf x) {
+  return x * sigmoid(x);
+}
 // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))
 LT_INLINE vf gelu_tanh(vf x) {
   return x * sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x));

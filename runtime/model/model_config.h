@@ -60,8 +60,8 @@ struct SchedulerConfig {
   float shift = 3.0f;
 };
 
-// A model folder in diffusers layout, or original Wan files. Paths are folders or files that Weights
-// can open; empty when the part is absent.
+// A model folder in diffusers layout, or original Wan files. Paths are folders or files that
+// Weights can open; empty when the part is absent.
 struct ModelFolder {
   std::filesystem::path root;
   std::string variant;  // "Wan2.1 T2V", "Wan2.2 T2V-A14B", "Wan2.2 TI2V-5B"
@@ -74,9 +74,9 @@ struct ModelFolder {
   SchedulerConfig scheduler;
 };
 
-// Reads the configuration files and, where these are missing (original Wan files), the tensors' shapes.
-// Fails with the file and key for anything unknown, absurd or of another family; image-conditioned
-// variants are refused by name.
+// Reads the configuration files and, where these are missing (original Wan files), the tensors'
+// shapes. Fails with the file and key for anything unknown, absurd or of another family;
+// image-conditioned variants are refused by name.
 ModelFolder read_model_folder(const std::filesystem::path& folder);
 
 // The parts alone, for instance a folder that holds only a transformer.

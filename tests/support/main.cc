@@ -1,5 +1,6 @@
 // The test runner. LONGTAKE_ISA chooses the instruction set; where the processor lacks it there is
-// nothing to test, and the runner says so and succeeds (the list of suites is the same on any machine).
+// nothing to test, and the runner says so and succeeds (the list of suites is the same on any
+// machine).
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 

@@ -10,8 +10,10 @@ OwnedTensor random_tensor(Shape shape, uint64_t seed, float scale, DType dtype) 
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     z ^= z >> 31;
     const float x = scale * (static_cast<float>(z >> 40) * 0x1p-23f - 1.0f);
-    if (dtype == DType::bf16) out.as<bf16>()[i] = to_bf16(x);
-    else out.as<float>()[i] = x;
+    if (dtype == DType::bf16)
+      out.as<bf16>()[i] = to_bf16(x);
+    else
+      out.as<float>()[i] = x;
   }
   return out;
 }

@@ -1,0 +1,160 @@
+#include "kernels/cpu/linear.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/norm.h"
+#include "kernels/cpu/onednn.h"
+#include "kernels/elementwise.h"
+
+namespace longtake {
+
+size_t Linear::Packed::bytes() const {
+  size_t total = 0;
+  for (const Buffer& panel : panels) total += panel.bytes();
+  return total;
+}
+
+namespace cpu {
+
+namespace {
+
+// A tile of 128 x 1024 floats stays in a 1 MiB level-2 cache beside a part of x and of the panel.
+constexpr int64_t kMostColumns = 1024;
+constexpr int64_t kMostRows = 128;
+constexpr int64_t kLeastRows = 16;
+constexpr int64_t kColumnUnit = 64;
+constexpr int64_t kWantedTasks = 8;
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+int64_t panel_columns(int64_t out) {
+  const int64_t panels = ceil_div(out, kMostColumns);
+  return std::min(out, ceil_div(ceil_div(out, panels), kColumnUnit) * kColumnUnit);
+}
+
+// Shapes alone decide, so the same rows are summed in the same order on any number of threads.
+int64_t tile_rows(int64_t rows, int64_t panels) {
+  int64_t tile = kMostRows;
+  while (tile > kLeastRows && ceil_div(rows, tile) * panels < kWantedTasks) tile /= 2;
+  return std::min(rows, tile);
+}
+
+// One call: who computes which tile.
+struct LinearRun {
+  const LinearArgs& args;
+  const Linear& weight;
+  const Linear::Packed& packed;
+  StreamRef stream;
+  int64_t rows, tile, tiles, panels;
+  bool widen;                                   // x is bf16, the product is in f32
+  std::shared_ptr<const Matmul> matmuls[2][2];  // [last tile][last panel]
+
+  void task(int64_t t, int64_t p, int worker) const;
+  const void* x_tile(int64_t begin, int64_t end, int worker) const;
+  EpilogueRows epilogue(const float* acc, int64_t row, int64_t n, int64_t column,
+                        int64_t columns) const;
+};
+
+const void* LinearRun::x_tile(int64_t begin, int64_t end, int worker) const {
+  const ConstTensor x = args.x.rows(begin, end);
+  if (!widen) return x.data;
+  const int64_t in = x.dim(1);
+  const size_t bytes = static_cast<size_t>(x.numel()) * sizeof(float);
+  auto* wide = static_cast<float*>(stream.pool().scratch(worker, bytes, 1));
+  for (int64_t row = 0; row < x.dim(0); ++row)
+    active_kernels().to_f32(static_cast<const uint16_t*>(x.data) + row * x.row_stride,
+                            wide + row * in, in);
+  return wide;
+}
+
+EpilogueRows LinearRun::epilogue(const float* acc, int64_t row, int64_t n, int64_t column,
+                                 int64_t columns) const {
+  EpilogueRows e{};
+  e.acc = acc;
+  e.acc_stride = columns;
+  e.bias = weight.bias() ? weight.bias() + column : nullptr;
+  e.activation = static_cast<int>(args.activation);
+  const Tensor& out = args.y ? args.y : args.residual;
+  void* at = out.rows(row, row + n).columns(column, column + columns).data;
+  if (args.y) {
+    e.y = at;
+    e.y_type = row_type(out.dtype);
+    e.y_stride = out.row_stride;
+  } else {
+    e.residual = static_cast<float*>(at);
+    e.residual_stride = out.row_stride;
+  }
+  if (args.gate) {
+    e.gate = args.gate.as<float>() + column;
+    e.gate_stride = args.gate.row_stride;
+    e.gate_row = args.gate_row ? args.gate_row + row : nullptr;
+  }
+  e.rows = n;
+  e.columns = columns;
+  return e;
+}
+
+void LinearRun::task(int64_t t, int64_t p, int worker) const {
+  const int64_t row = t * tile, n = std::min(tile, rows - row);
+  const int64_t column = p * packed.panel, columns = std::min(packed.panel, weight.out() - column);
+  const size_t bytes = static_cast<size_t>(n * columns) * sizeof(float);
+  auto* acc = static_cast<float*>(stream.pool().scratch(worker, bytes, 0));
+  const Matmul& matmul = *matmuls[t == tiles - 1][p == panels - 1];
+  matmul.run(x_tile(row, row + n, worker), packed.panels[static_cast<size_t>(p)].data(), acc,
+             stream.pool(), worker);
+  active_kernels().epilogue(epilogue(acc, row, n, column, columns));
+}
+
+}  // namespace
+
+std::unique_ptr<Linear::Packed> pack_linear(ConstTensor weight, DType compute, StreamRef stream) {
+  auto packed = std::make_unique<Linear::Packed>();
+  packed->math = compute == DType::bf16 && multiplies_bf16() ? DType::bf16 : DType::f32;
+  const int64_t out = weight.dim(0), in = weight.dim(1);
+  packed->panel = panel_columns(out);
+  // f16, and f32 that must first be rounded to bf16, go through a copy.
+  OwnedTensor copy;
+  ConstTensor source = weight;
+  if (weight.dtype == DType::f16 || (compute == DType::bf16 && weight.dtype == DType::f32)) {
+    copy = OwnedTensor(compute, weight.shape);
+    convert(weight, copy, stream);
+    source = copy;
+  }
+  const int64_t panels = ceil_div(out, packed->panel);
+  packed->panels.resize(static_cast<size_t>(panels));
+  stream.pool().parallel_for(panels, [&](int64_t i, int) {
+    const int64_t begin = i * packed->panel, n = std::min(packed->panel, out - begin);
+    Buffer& panel = packed->panels[static_cast<size_t>(i)];
+    panel = Buffer(Matmul::packed_bytes(n, in, packed->math));
+    Matmul::pack(source.rows(begin, begin + n).data, source.dtype, n, in, packed->math,
+                 panel.data());
+  });
+  return packed;
+}
+
+void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
+  const Linear::Packed& packed = weight.packed();
+  const ConstTensor& x = args.x;
+  if (x.dim(0) == 0) return;
+  LinearRun run{args, weight, packed, stream};
+  run.rows = x.dim(0);
+  run.panels = static_cast<int64_t>(packed.panels.size());
+  run.tile = tile_rows(run.rows, run.panels);
+  run.tiles = ceil_div(run.rows, run.tile);
+  run.widen = x.dtype != packed.math;
+  const int64_t in = weight.in(), x_stride = run.widen ? in : x.row_stride;
+  const int64_t m[2] = {run.tile, run.rows - (run.tiles - 1) * run.tile};
+  const int64_t n[2] = {packed.panel, weight.out() - (run.panels - 1) * packed.panel};
+  for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < 2; ++j)
+      run.matmuls[i][j] = Matmul::get({m[i], n[j], in, x_stride, n[j], packed.math});
+  stream.pool().parallel_for(run.tiles * run.panels, [&](int64_t task, int worker) {
+    run.task(task % run.tiles, task / run.tiles, worker);
+  });
+}
+
+}  // namespace cpu
+}  // namespace longtake
