@@ -61,23 +61,6 @@ std::string list(const std::vector<std::string>& names) {
   return out;
 }
 
-[[noreturn]] void no_weights(const fs::path& folder, const std::vector<std::string>& names) {
-  for (const std::string& name : names)
-    for (const std::string_view pickle : kPickles)
-      if (name.ends_with(pickle))
-        fail(ExitCode::bad_data,
-             "{}: expected .safetensors weights, found the PyTorch pickle {}: "
-             "convert to safetensors",
-             folder.string(), name);
-  for (const std::string& name : names)
-    if (name.ends_with(".gguf"))
-      fail(ExitCode::bad_data,
-           "{}: expected .safetensors weights, found the GGUF file {}: convert "
-           "to safetensors (f32, bf16 or f16)",
-           folder.string(), name);
-  fail(ExitCode::missing_input, "{}: no .safetensors weights in this folder", folder.string());
-}
-
 WeightsFiles choose_in_folder(const fs::path& folder) {
   const std::vector<std::string> names = files_in(folder);
   const auto there = [&](const std::string& name) {
@@ -96,7 +79,10 @@ WeightsFiles choose_in_folder(const fs::path& folder) {
   }
   if (indexes.size() == 1) return read_index(folder / indexes[0]);
   if (indexes.empty() && singles.size() == 1) return {folder, singles, {}, {}};
-  if (indexes.empty() && singles.empty()) no_weights(folder, names);
+  if (indexes.empty() && singles.empty()) {
+    refuse_other_weights(folder);
+    fail(ExitCode::missing_input, "{}: no .safetensors weights in this folder", folder.string());
+  }
   fail(ExitCode::bad_data, "{}: expected one set of weights, found {}", folder.string(),
        list(indexes.empty() ? singles : indexes));
 }
@@ -113,6 +99,23 @@ std::vector<std::string> files_in(const fs::path& folder) {
   return names;
 }
 
+void refuse_other_weights(const fs::path& folder) {
+  const std::vector<std::string> names = files_in(folder);
+  for (const std::string& name : names)
+    for (const std::string_view pickle : kPickles)
+      if (name.ends_with(pickle))
+        fail(ExitCode::bad_data,
+             "{}: expected .safetensors weights, found the PyTorch pickle {}: convert to "
+             "safetensors",
+             folder.string(), name);
+  for (const std::string& name : names)
+    if (name.ends_with(".gguf"))
+      fail(ExitCode::bad_data,
+           "{}: expected .safetensors weights, found the GGUF file {}: convert to safetensors "
+           "(f32, bf16 or f16)",
+           folder.string(), name);
+}
+
 bool has_weights(const fs::path& folder) {
   for (const std::string_view base : kBases)
     for (const std::string_view ending : {kIndex, kData})
@@ -121,7 +124,10 @@ bool has_weights(const fs::path& folder) {
 }
 
 WeightsFiles find_weights_files(const fs::path& path) {
-  if (!fs::exists(path)) fail(ExitCode::missing_input, "{}: no such file or folder", path.string());
+  std::error_code error;
+  if (!fs::exists(path, error))
+    fail(ExitCode::missing_input, "{}: {}", path.string(),
+         error ? error.message() : "no such file or folder");
   if (fs::is_directory(path)) return choose_in_folder(path);
   if (path.filename().string().ends_with(kIndex)) return read_index(path);
   return {path.parent_path(), {path.filename().string()}, {}, {}};

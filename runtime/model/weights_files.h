@@ -18,6 +18,9 @@ struct WeightsFiles {
 // `path`: a .safetensors file, an index, or a folder.
 WeightsFiles find_weights_files(const std::filesystem::path& path);
 
+// Fails when a folder holds weights that are not safetensors and should be converted.
+void refuse_other_weights(const std::filesystem::path& folder);
+
 // Whether a folder holds weights under one of the usual base names.
 bool has_weights(const std::filesystem::path& folder);
 
