@@ -32,8 +32,8 @@ struct AttentionArgs {
   std::span<const KeySegment> segments;  // at least one row in all; the dtype of q
   Tensor out;                            // [queries, heads, head_dim], the dtype of q
   float scale = 1;
-  Tensor lse;        // optional, f32 [heads, queries]: natural log of the sum of exp(logits)
-  ConstTensor bias;  // optional, f32 [heads, queries, keys], added to the scaled logits
+  Tensor lse = {};        // optional, f32 [heads, queries]: natural log of the sum of exp(logits)
+  ConstTensor bias = {};  // optional, f32 [heads, queries, keys], added to the scaled logits
   const AttentionTiles* tiles = nullptr;  // optional; a query without any key: out 0, lse -inf
 };
 

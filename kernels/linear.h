@@ -42,11 +42,11 @@ struct LinearArgs {
   ConstTensor x;  // [rows, in], the compute dtype
   Activation activation = Activation::none;
   // Either y = activation(x W^T + b), f32 or bf16 [rows, out] ...
-  Tensor y;
+  Tensor y = {};
   // ... or residual += gate * activation(x W^T + b), residual f32 [rows, out]. gate is f32 [n, out]
   // or empty (1); with n > 1 row i uses gate[gate_row[i]].
-  Tensor residual;
-  ConstTensor gate;
+  Tensor residual = {};
+  ConstTensor gate = {};
   const int32_t* gate_row = nullptr;
 };
 

@@ -139,7 +139,7 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
   const Linear::Packed& packed = weight.packed();
   const ConstTensor& x = args.x;
   if (x.dim(0) == 0) return;
-  LinearRun run{args, weight, packed, stream};
+  LinearRun run{args, weight, packed, stream, 0, 0, 0, 0, false, {}};
   run.rows = x.dim(0);
   run.panels = static_cast<int64_t>(packed.panels.size());
   run.tile = tile_rows(run.rows, run.panels);

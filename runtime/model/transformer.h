@@ -1,0 +1,67 @@
+// A Wan diffusion transformer, or the contiguous run of its sub-layers that one stage owns
+// (wan.md 2.2).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "runtime/model/transformer_layer.h"
+
+namespace longtake {
+
+// Sub-layers in order: unit 3 i is layer i's self-attention, 3 i + 1 its cross-attention, 3 i + 2
+// its feed-forward. The first stage also embeds, the last also has the head.
+struct UnitRange {
+  int64_t begin = 0, end = 0;
+};
+
+class Transformer {
+ public:
+  // Reads the weights of `units` only; of the embedders each stage has its own copy.
+  Transformer(const Weights& weights, const TransformerConfig& config, UnitRange units,
+              DType compute, StreamRef stream);
+
+  static UnitRange all_units(const TransformerConfig& config) { return {0, 3 * config.layers}; }
+  const TransformerConfig& config() const { return config_; }
+  DType compute() const { return compute_; }
+  size_t weight_bytes() const;
+
+  // The distinct timesteps and, when there are several, which one each token has.
+  Modulation modulate(std::span<const double> timesteps, std::vector<int32_t> row,
+                      StreamRef stream) const;
+
+  // text f32 [rows <= text_length, text_dim] -> keys of every cross-attention here.
+  TextContext text_context(ConstTensor text, StreamRef stream) const;
+
+  // latent f32 [channels, frames, height, width] -> tokens x f32 [tokens, dim].
+  void embed(ConstTensor latent, Tensor x, StreamRef stream) const;
+  // Runs this stage's sub-layers on x f32 [tokens, dim] in place.
+  void forward(Tensor x, const Visit& visit, StreamRef stream);
+  // x -> velocity f32 [out_channels, frames, height, width].
+  void head(ConstTensor x, const Modulation& modulation, const TokenGrid& grid, Tensor velocity,
+            StreamRef stream) const;
+
+  TokenGrid grid_of(const Shape& latent) const;
+
+ private:
+  struct Layer {
+    std::optional<SelfAttention> self;
+    std::optional<CrossAttention> cross;
+    std::optional<FeedForward> ffn;
+    OwnedTensor table;  // f32 [6 * dim]
+  };
+  const RopeTable& rope(const TokenGrid& window);
+
+  TransformerConfig config_;
+  UnitRange units_;
+  DType compute_;
+  std::vector<Layer> layers_;  // [config.layers], empty where another stage owns all of it
+  Linear patch_, time_1_, time_2_, time_proj_, text_1_, text_2_, proj_out_;
+  OwnedTensor head_table_;  // f32 [2 * dim]
+  LayerWorkspace workspace_;
+  std::vector<std::pair<TokenGrid, RopeTable>> ropes_;  // by window
+};
+
+}  // namespace longtake

@@ -1,0 +1,191 @@
+#include "runtime/model/transformer_layer.h"
+
+#include <array>
+#include <cmath>
+
+#include "kernels/attention.h"
+#include "kernels/base/error.h"
+#include "kernels/norm.h"
+
+namespace longtake {
+
+namespace {
+
+// Rows [0, rows) of a buffer that is at least that large.
+Tensor take(OwnedTensor& buffer, int64_t rows, int64_t columns, DType dtype) {
+  if (!buffer || buffer.dtype() != dtype || buffer.numel() < rows * columns)
+    buffer = OwnedTensor(dtype, {rows, columns});
+  return Tensor(buffer.view().data, dtype, {rows, columns});
+}
+
+ConstTensor by_head(ConstTensor x, int64_t heads) {
+  return x.reshape({x.dim(0), heads, x.dim(1) / heads});
+}
+
+// Part j of the modulation [n, 6 * dim].
+ConstTensor part(ConstTensor modulation, int64_t j, int64_t dim) {
+  return modulation.columns(j * dim, (j + 1) * dim);
+}
+
+float attention_scale(int64_t head_dim) {
+  return 1.0f / std::sqrt(static_cast<float>(head_dim));
+}
+
+}  // namespace
+
+SelfAttention::SelfAttention(const Weights& weights, const std::string& block,
+                             const TransformerConfig& config, DType compute, StreamRef stream)
+    : heads_(config.heads), head_dim_(config.head_dim), eps_(config.eps) {
+  const int64_t d = config.dim();
+  const std::string at = block + ".attn1.";
+  q_ = weights.linear(at + "to_q", d, d, true, compute, stream);
+  k_ = weights.linear(at + "to_k", d, d, true, compute, stream);
+  v_ = weights.linear(at + "to_v", d, d, true, compute, stream);
+  out_ = weights.linear(at + "to_out.0", d, d, true, compute, stream);
+  q_norm_ = weights.read(at + "norm_q.weight", {d}, DType::f32, stream);
+  k_norm_ = weights.read(at + "norm_k.weight", {d}, DType::f32, stream);
+}
+
+void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, const Visit& visit,
+                            const VisitRope& rope, LayerWorkspace& w, StreamRef stream) const {
+  const int64_t n = x.dim(0), d = x.dim(1);
+  const DType compute = q_.compute();
+  const Tensor a = take(w.normed, n, d, compute), q = take(w.q, n, d, compute);
+  const Tensor k = take(w.k, n, d, compute), v = take(w.v, n, d, compute);
+  layer_norm_modulate(x, part(modulation, 0, d), part(modulation, 1, d),
+                      visit.modulation->row_index(), eps_, a, stream);
+  linear({.x = a, .y = q}, q_, stream);
+  linear({.x = a, .y = k}, k_, stream);
+  linear({.x = a, .y = v}, v_, stream);
+  if (visit.features) visit.features->publish(layer, {k, v});
+
+  const auto position = [&](ConstTensor raw, const OwnedTensor& norm, int64_t first, Tensor to) {
+    const int64_t last = first + raw.dim(0);
+    rms_norm_rope(raw, norm, eps_, rope.cosine.rows(first, last), rope.sine.rows(first, last),
+                  heads_, to, stream);
+  };
+  position(q, q_norm_, rope.prefix_tokens, q);
+  position(k, k_norm_, rope.prefix_tokens, k);
+
+  std::array<KeySegment, 3> segments;
+  size_t count = 0;
+  const auto add_neighbour = [&](LayerFeatures f, int64_t tokens, int64_t first,
+                                 OwnedTensor& buffer) {
+    LT_CHECK(f.k && f.k.shape == Shape({tokens, d}),
+             "layer {}: expected features [{}, {}], found {}", layer, tokens, d, f.k.shape.text());
+    const Tensor positioned = take(buffer, tokens, d, compute);
+    position(f.k, k_norm_, first, positioned);
+    segments[count++] = {by_head(positioned, heads_), by_head(f.v, heads_)};
+  };
+  if (rope.prefix_tokens > 0)
+    add_neighbour(visit.features->prefix(layer), rope.prefix_tokens, 0, w.prefix_k);
+  segments[count++] = {by_head(k, heads_), by_head(v, heads_)};
+  if (rope.suffix_tokens > 0)
+    add_neighbour(visit.features->suffix(layer), rope.suffix_tokens,
+                  rope.prefix_tokens + rope.own_tokens, w.suffix_k);
+
+  const Tensor o = take(w.attended, n, d, compute);
+  attention({.q = by_head(q, heads_),
+             .segments = {segments.data(), count},
+             .out = o.reshape({n, heads_, head_dim_}),
+             .scale = attention_scale(head_dim_)},
+            stream);
+  linear({.x = o,
+          .residual = x,
+          .gate = part(modulation, 2, d),
+          .gate_row = visit.modulation->row_index()},
+         out_, stream);
+}
+
+size_t SelfAttention::bytes() const {
+  return q_.bytes() + k_.bytes() + v_.bytes() + out_.bytes() + q_norm_.bytes() + k_norm_.bytes();
+}
+
+CrossAttention::CrossAttention(const Weights& weights, const std::string& block,
+                               const TransformerConfig& config, DType compute, StreamRef stream)
+    : heads_(config.heads), head_dim_(config.head_dim), eps_(config.eps) {
+  const int64_t d = config.dim();
+  const std::string at = block + ".attn2.";
+  q_ = weights.linear(at + "to_q", d, d, true, compute, stream);
+  k_ = weights.linear(at + "to_k", d, d, true, compute, stream);
+  v_ = weights.linear(at + "to_v", d, d, true, compute, stream);
+  out_ = weights.linear(at + "to_out.0", d, d, true, compute, stream);
+  q_norm_ = weights.read(at + "norm_q.weight", {d}, DType::f32, stream);
+  k_norm_ = weights.read(at + "norm_k.weight", {d}, DType::f32, stream);
+  norm_weight_ = weights.read(block + ".norm2.weight", {d}, DType::f32, stream);
+  norm_bias_ = weights.read(block + ".norm2.bias", {d}, DType::f32, stream);
+}
+
+TextKeys CrossAttention::text_keys(ConstTensor text, int64_t rows, int64_t padding,
+                                   StreamRef stream) const {
+  const Shape shape{text.dim(0), k_.out()};
+  TextKeys keys{OwnedTensor(k_.compute(), shape), OwnedTensor(k_.compute(), shape), rows, padding};
+  linear({.x = text, .y = keys.k}, k_, stream);
+  linear({.x = text, .y = keys.v}, v_, stream);
+  rms_norm(keys.k, k_norm_, eps_, keys.k, stream);
+  return keys;
+}
+
+void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, LayerWorkspace& w,
+                             StreamRef stream) const {
+  const int64_t n = x.dim(0), d = x.dim(1);
+  const DType compute = q_.compute();
+  const TextKeys& text = visit.text->layers.at(static_cast<size_t>(layer));
+  LT_CHECK(text.k, "layer {}: the text's keys were not made", layer);
+  const Tensor a = take(w.normed, n, d, compute), q = take(w.q, n, d, compute);
+  layer_norm_affine(x, norm_weight_, norm_bias_, eps_, a, stream);
+  linear({.x = a, .y = q}, q_, stream);
+  rms_norm(q, q_norm_, eps_, q, stream);
+
+  std::array<KeySegment, 2> segments;
+  size_t count = 0;
+  const ConstTensor k = text.k, v = text.v;
+  if (text.rows > 0)
+    segments[count++] = {by_head(k.rows(0, text.rows), heads_),
+                         by_head(v.rows(0, text.rows), heads_)};
+  if (text.padding > 0)
+    segments[count++] = {by_head(k.rows(text.rows, text.rows + 1), heads_),
+                         by_head(v.rows(text.rows, text.rows + 1), heads_),
+                         std::log(static_cast<float>(text.padding))};
+  const Tensor o = take(w.attended, n, d, compute);
+  attention({.q = by_head(q, heads_),
+             .segments = {segments.data(), count},
+             .out = o.reshape({n, heads_, head_dim_}),
+             .scale = attention_scale(head_dim_)},
+            stream);
+  linear({.x = o, .residual = x}, out_, stream);
+}
+
+size_t CrossAttention::bytes() const {
+  return q_.bytes() + k_.bytes() + v_.bytes() + out_.bytes() + q_norm_.bytes() + k_norm_.bytes() +
+         norm_weight_.bytes() + norm_bias_.bytes();
+}
+
+FeedForward::FeedForward(const Weights& weights, const std::string& block,
+                         const TransformerConfig& config, DType compute, StreamRef stream)
+    : eps_(config.eps) {
+  up_ = weights.linear(block + ".ffn.net.0.proj", config.ffn_dim, config.dim(), true, compute,
+                       stream);
+  down_ = weights.linear(block + ".ffn.net.2", config.dim(), config.ffn_dim, true, compute, stream);
+}
+
+void FeedForward::forward(Tensor x, ConstTensor modulation, const Visit& visit, LayerWorkspace& w,
+                          StreamRef stream) const {
+  const int64_t n = x.dim(0), d = x.dim(1);
+  const Tensor b = take(w.normed, n, d, up_.compute());
+  const Tensor hidden = take(w.hidden, n, up_.out(), up_.compute());
+  layer_norm_modulate(x, part(modulation, 3, d), part(modulation, 4, d),
+                      visit.modulation->row_index(), eps_, b, stream);
+  linear({.x = b, .activation = Activation::gelu_tanh, .y = hidden}, up_, stream);
+  linear({.x = hidden,
+          .residual = x,
+          .gate = part(modulation, 5, d),
+          .gate_row = visit.modulation->row_index()},
+         down_, stream);
+}
+
+size_t FeedForward::bytes() const {
+  return up_.bytes() + down_.bytes();
+}
+
+}  // namespace longtake

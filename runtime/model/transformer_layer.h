@@ -1,0 +1,73 @@
+// The three sub-layers of a Wan transformer layer (wan.md 2.2.6), each with its own weights, so
+// that a stage can own any contiguous run of them.
+#pragma once
+
+#include "kernels/linear.h"
+#include "runtime/model/model_config.h"
+#include "runtime/model/visit.h"
+#include "runtime/model/weights.h"
+
+namespace longtake {
+
+// Buffers that the layers of a stage share; grown to the largest visit.
+struct LayerWorkspace {
+  OwnedTensor normed, q, k, v, attended;  // compute dtype [tokens, dim]
+  OwnedTensor hidden;                     // compute dtype [tokens, ffn_dim]
+  OwnedTensor prefix_k, suffix_k;         // compute dtype [tokens, dim], positioned
+  OwnedTensor modulation;                 // f32 [n, 6 * dim]
+};
+
+// Rotary tables of a visit's window [prefix | own | suffix].
+struct VisitRope {
+  ConstTensor cosine, sine;  // f32 [window tokens, head_dim / 2]
+  int64_t prefix_tokens = 0, own_tokens = 0, suffix_tokens = 0;
+};
+
+class SelfAttention {
+ public:
+  SelfAttention(const Weights& weights, const std::string& block, const TransformerConfig& config,
+                DType compute, StreamRef stream);
+  // x += gate * attention(normed(x)); modulation f32 [n, 6 * dim] = table + e.
+  void forward(int64_t layer, Tensor x, ConstTensor modulation, const Visit& visit,
+               const VisitRope& rope, LayerWorkspace& workspace, StreamRef stream) const;
+  size_t bytes() const;
+
+ private:
+  int64_t heads_, head_dim_;
+  float eps_;
+  Linear q_, k_, v_, out_;
+  OwnedTensor q_norm_, k_norm_;  // f32 [dim]
+};
+
+class CrossAttention {
+ public:
+  CrossAttention(const Weights& weights, const std::string& block, const TransformerConfig& config,
+                 DType compute, StreamRef stream);
+  void forward(int64_t layer, Tensor x, const Visit& visit, LayerWorkspace& workspace,
+               StreamRef stream) const;
+  // text: compute dtype [rows (+ 1 padded row), dim], out of the text embedder.
+  TextKeys text_keys(ConstTensor text, int64_t rows, int64_t padding, StreamRef stream) const;
+  size_t bytes() const;
+
+ private:
+  int64_t heads_, head_dim_;
+  float eps_;
+  Linear q_, k_, v_, out_;
+  OwnedTensor q_norm_, k_norm_;          // f32 [dim]
+  OwnedTensor norm_weight_, norm_bias_;  // f32 [dim]
+};
+
+class FeedForward {
+ public:
+  FeedForward(const Weights& weights, const std::string& block, const TransformerConfig& config,
+              DType compute, StreamRef stream);
+  void forward(Tensor x, ConstTensor modulation, const Visit& visit, LayerWorkspace& workspace,
+               StreamRef stream) const;
+  size_t bytes() const;
+
+ private:
+  float eps_;
+  Linear up_, down_;
+};
+
+}  // namespace longtake
