@@ -24,6 +24,10 @@ std::string entry(const std::string& dtype, const std::string& shape, const std:
                      offsets);
 }
 
+std::string object(const std::string& first, const std::string& second = "") {
+  return fmt::format("{{{}{}{}}}", first, second.empty() ? "" : ",", second);
+}
+
 void check_refused(const std::string& bytes, const std::string& words) {
   const ScratchFolder folder;
   write_bytes(folder / "bad.safetensors", bytes);
@@ -125,42 +129,40 @@ TEST_CASE("an entry with wrong keys or values is refused, naming the tensor") {
   check_header_refused(R"({"a":{"dtype":"F32","dtype":"F32","shape":[4],"data_offsets":[0,16]}})",
                        "the key twice");
   check_header_refused(R"({"a":{"dtype":4,"shape":[4],"data_offsets":[0,16]}})", "found a number");
-  check_header_refused("{" + entry("F33", "[4]", "[0,16]") + "}", "unknown type \"F33\"");
-  check_header_refused("{" + entry("F32", "[-4]", "[0,16]") + "}", "negative number");
-  check_header_refused("{" + entry("F32", "[4.0]", "[0,16]") + "}", "the number 4.0");
-  check_header_refused("{" + entry("F32", "[[4]]", "[0,16]") + "}", "found an array");
-  check_header_refused("{" + entry("F32", "[4]", "[0,16,32]") + "}", "3 data_offsets");
-  check_header_refused("{" + entry("F32", "[1,1,1,1,1,1,4]", "[0,16]") + "}", "7 dimensions");
+  check_header_refused(object(entry("F33", "[4]", "[0,16]")), "unknown type \"F33\"");
+  check_header_refused(object(entry("F32", "[-4]", "[0,16]")), "negative number");
+  check_header_refused(object(entry("F32", "[4.0]", "[0,16]")), "the number 4.0");
+  check_header_refused(object(entry("F32", "[[4]]", "[0,16]")), "found an array");
+  check_header_refused(object(entry("F32", "[4]", "[0,16,32]")), "3 data_offsets");
+  check_header_refused(object(entry("F32", "[1,1,1,1,1,1,4]", "[0,16]")), "7 dimensions");
 }
 
 TEST_CASE("a doubled name is refused") {
-  check_header_refused(
-      "{" + entry("F32", "[2]", "[0,8]") + "," + entry("F32", "[2]", "[8,16]") + "}", "doubled");
+  check_header_refused(object(entry("F32", "[2]", "[0,8]"), entry("F32", "[2]", "[8,16]")),
+                       "doubled");
 }
 
 TEST_CASE("shapes that overflow are refused") {
-  check_header_refused("{" + entry("F32", "[4611686018427387904]", "[0,0]") + "}", "overflows");
-  check_header_refused("{" + entry("F32", "[4294967296,4294967296]", "[0,0]") + "}", "overflows");
-  check_header_refused("{" + entry("F32", "[4294967296,4294967296,0]", "[0,0]") + "}", "overflows");
-  check_header_refused("{" + entry("U8", "[18446744073709551615]", "[0,16]") + "}", "overflows");
-  check_header_refused("{" + entry("U8", "[18446744073709551616]", "[0,16]") + "}", "the number");
-  check_header_refused("{" + entry("F4", "[3]", "[0,1]") + "}", "not whole bytes");
+  check_header_refused(object(entry("F32", "[4611686018427387904]", "[0,0]")), "overflows");
+  check_header_refused(object(entry("F32", "[4294967296,4294967296]", "[0,0]")), "overflows");
+  check_header_refused(object(entry("F32", "[4294967296,4294967296,0]", "[0,0]")), "overflows");
+  check_header_refused(object(entry("U8", "[18446744073709551615]", "[0,16]")), "overflows");
+  check_header_refused(object(entry("U8", "[18446744073709551616]", "[0,16]")), "the number");
+  check_header_refused(object(entry("F4", "[3]", "[0,1]")), "not whole bytes");
 }
 
 TEST_CASE("data that does not tile the file is refused") {
-  check_header_refused("{" + entry("F32", "[4]", "[0,12]") + "}", "needs 16 bytes");
-  check_header_refused("{" + entry("F32", "[4]", "[16,0]") + "}", "needs 16 bytes");
-  check_header_refused("{" + entry("F32", "[3]", "[4,16]") + "}", "expected 0: a hole");
+  check_header_refused(object(entry("F32", "[4]", "[0,12]")), "needs 16 bytes");
+  check_header_refused(object(entry("F32", "[4]", "[16,0]")), "needs 16 bytes");
+  check_header_refused(object(entry("F32", "[3]", "[4,16]")), "expected 0: a hole");
+  check_header_refused(object(entry("F32", "[2]", "[0,8]"), entry("F32", "[1]", "[12,16]", "b")),
+                       "tensor b begins at byte 12");
+  check_header_refused(object(entry("F32", "[3]", "[0,12]"), entry("F32", "[2]", "[8,16]", "b")),
+                       "overlap");
   check_header_refused(
-      "{" + entry("F32", "[2]", "[0,8]") + "," + entry("F32", "[1]", "[12,16]", "b") + "}",
-      "tensor b begins at byte 12");
-  check_header_refused(
-      "{" + entry("F32", "[3]", "[0,12]") + "," + entry("F32", "[2]", "[8,16]", "b") + "}",
-      "overlap");
-  check_header_refused("{" + entry("F32", "[4]", "[0,16]") + "," +
-                           entry("F32", "[1]", "[18446744073709551612,18446744073709551615]", "b") +
-                           "}",
-                       "needs 4 bytes");
+      object(entry("F32", "[4]", "[0,16]"),
+             entry("F32", "[1]", "[18446744073709551612,18446744073709551615]", "b")),
+      "needs 4 bytes");
 }
 
 TEST_CASE("pickles and GGUF files are refused with what to do") {
