@@ -56,6 +56,15 @@ LT_INLINE vf broadcast(const float* p) {
   return (vf)(vi{} + bits);
 }
 
+// The compiler would otherwise work out the address of every vector ahead and keep them all on the
+// stack.
+template <class T>
+LT_INLINE T* next_row(T* p, int64_t stride) {
+  p += stride;
+  asm("" : "+r"(p));
+  return p;
+}
+
 template <bool pairs, int rows, int vectors>
 __attribute__((noinline)) void product_group(const Product& p, int64_t row) {
   const float* a = p.a + row * p.lda;
@@ -66,8 +75,16 @@ __attribute__((noinline)) void product_group(const Product& p, int64_t row) {
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; ++j)
-      acc[i][j] = p.factor ? load(c + i * ldc + j * kWidth) * p.factor[row + i] : vf{};
+    for (int j = 0; j < vectors; ++j) acc[i][j] = vf{};
+  if (p.factor) {
+    const float* from = c;
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i, from = next_row(from, ldc)) {
+      const vf factor = set1(p.factor[row + i]);
+#pragma GCC unroll 8
+      for (int j = 0; j < vectors; ++j) acc[i][j] = load(from + j * kWidth) * factor;
+    }
+  }
   for (int64_t k = 0; k < depth; ++k) {
     vf column[vectors];
 #pragma GCC unroll 8
@@ -80,9 +97,9 @@ __attribute__((noinline)) void product_group(const Product& p, int64_t row) {
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < rows; ++i)
+  for (int i = 0; i < rows; ++i, c = next_row(c, ldc))
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; ++j) store(c + i * ldc + j * kWidth, acc[i][j]);
+    for (int j = 0; j < vectors; ++j) store(c + j * kWidth, acc[i][j]);
 }
 
 template <bool pairs, int vectors>
