@@ -2,6 +2,7 @@
 // of kBlock keys a block of logits, their running maximum, probabilities in place of the logits,
 // and the rescaled sum of values. The arithmetic of a row depends on the key blocks only, never on
 // the tile. A logit below kFloor counts as masked.
+#include "kernels/cpu/attention_pack_simd.h"
 #include "kernels/cpu/kernels_simd.h"
 #include "kernels/cpu/product_simd.h"
 #include "kernels/cpu/simd.h"
@@ -16,130 +17,10 @@ constexpr float kLog2e = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 constexpr float kInfinity = __builtin_inff();
 
-// How elements become units. `rounded` is bf16 data computed in f32 with the same rounding of the
-// probabilities as `pairs`.
-enum class Mode { exact, rounded, pairs };
-
-LT_INLINE int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
-// ---- packing
-// ------------------------------------------------------------------------------------------
-
-template <class T>
-LT_INLINE vf load_part(const T* p, int64_t n) {
-  T lane[kWidth] = {};
-  for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
-  return load(lane);
-}
-
-template <class T>
-LT_INLINE vf load_up_to(const T* p, int64_t n) {
-  return n >= kWidth ? load(p) : load_part(p, n);
-}
-
-// Units [unit, unit + kWidth) of a row for a product along the row; zeros behind its end.
-template <Mode mode>
-LT_INLINE vf row_units(const void* row, int64_t unit, int64_t head_dim) {
-  if constexpr (mode == Mode::exact) {
-    return load_up_to(static_cast<const float*>(row) + unit, head_dim - unit);
-  } else if constexpr (mode == Mode::rounded) {
-    return load_up_to(static_cast<const uint16_t*>(row) + unit, head_dim - unit);
-  } else {
-    const uint16_t* p = static_cast<const uint16_t*>(row) + 2 * unit;
-    const int64_t n = head_dim - 2 * unit;
-    if (n >= 2 * kWidth) return *reinterpret_cast<const vf_unaligned*>(p);
-    uint16_t lane[2 * kWidth] = {};
-    for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
-    return *reinterpret_cast<const vf_unaligned*>(lane);
-  }
-}
-
-// Columns [column, column + kWidth) of row k (pairs: rows 2k and 2k + 1) for a product across rows.
-template <Mode mode>
-LT_INLINE vf column_units(const void* const* rows, int64_t count, int64_t k, int64_t column,
-                          int64_t head_dim) {
-  auto at = [=](int64_t row) {
-    if (row >= count) return vf{};
-    if constexpr (mode == Mode::exact)
-      return load_up_to(static_cast<const float*>(rows[row]) + column, head_dim - column);
-    else
-      return load_up_to(static_cast<const uint16_t*>(rows[row]) + column, head_dim - column);
-  };
-  if constexpr (mode == Mode::pairs)
-    return (vf)(((vu)at(2 * k) >> 16) | (vu)at(2 * k + 1));
-  else
-    return at(k);
-}
-
-template <int step, bool high>
-LT_INLINE vf interleave(vf a, vf b) {
-  vi mask;
-  for (int lane = 0; lane < kWidth; ++lane) {
-    const bool second = (lane & step) != 0;
-    mask[lane] =
-        high ? (second ? kWidth + lane : lane + step) : (second ? kWidth + lane - step : lane);
-  }
-  return __builtin_shuffle(a, b, mask);
-}
-
-template <int step>
-LT_INLINE void transpose(vf (&r)[kWidth]) {
-  if constexpr (step < kWidth) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kWidth; ++i) {
-      if (i & step) continue;
-      const vf a = r[i], b = r[i + step];
-      r[i] = interleave<step, false>(a, b);
-      r[i + step] = interleave<step, true>(a, b);
-    }
-    transpose<2 * step>(r);
-  }
-}
-
-template <Mode mode>
-void pack_keys(const AttentionPanel& p, int64_t depth) {
-  float* panel = p.keys + p.first * depth;
-  for (int64_t lane = 0; lane < kPanel; lane += kWidth) {
-    for (int64_t unit = 0; unit < depth; unit += kWidth) {
-      vf r[kWidth];
-      for (int i = 0; i < kWidth; ++i)
-        r[i] = lane + i < p.count ? row_units<mode>(p.key_rows[lane + i], unit, p.head_dim) : vf{};
-      transpose<1>(r);
-      const int64_t n = depth - unit < kWidth ? depth - unit : kWidth;
-      for (int64_t i = 0; i < n; ++i) store(panel + (unit + i) * kPanel + lane, r[i]);
-    }
-  }
-}
-
-template <Mode mode>
-void pack_values(const AttentionPanel& p) {
-  constexpr int kKeys = mode == Mode::pairs ? 2 : 1;  // in a unit
-  const int64_t columns = round_up(p.head_dim, kWidth);
-  for (int64_t begin = 0; begin < columns; begin += kPanel) {
-    const int64_t width = columns - begin < kPanel ? columns - begin : kPanel;
-    float* panel = p.values + begin * (p.key_room / kKeys) + p.first / kKeys * width;
-    for (int64_t k = 0; k < kPanel / kKeys; ++k)
-      for (int64_t j = 0; j < width; j += kWidth)
-        store(panel + k * width + j,
-              column_units<mode>(p.value_rows, p.count, k, begin + j, p.head_dim));
-  }
-}
-
-template <Mode mode>
-void pack_panel(const AttentionPanel& p) {
-  pack_keys<mode>(p, mode == Mode::pairs ? (p.head_dim + 1) / 2 : p.head_dim);
-  pack_values<mode>(p);
-}
-
 void pack(const AttentionPanel& p) {
   if (p.type == RowType::f32) return pack_panel<Mode::exact>(p);
   pack_panel<kHasPairs ? Mode::pairs : Mode::rounded>(p);
 }
-
-// ---- one tile
-// -----------------------------------------------------------------------------------------
 
 // Scratch of a tile.
 struct Work {
@@ -171,14 +52,39 @@ size_t scratch_bytes(int64_t rows, int64_t head_dim) {
   return carve(rows, head_dim, nullptr, &work);
 }
 
-// 2^x for x <= about 0; exactly 0 from -127 down, NaN stays NaN. Minimax polynomials with p(0) = 1
-// on
-// [-0.5, 0.5]: relative error 9e-8 (exact), 3e-6 otherwise, where bf16 rounding (2e-3) follows.
+// 2^x for x <= about 0; -infinity gives exactly 0, NaN stays NaN. Minimax polynomials with p(0) =
+// 1: relative error 9e-8 (exact), 3e-6 otherwise, where bf16 rounding (2e-3) follows.
+#if defined(__AVX512F__)
 template <Mode mode>
 LT_INLINE vf power(vf x) {
+  constexpr int kFloorNoException = 9;
+  constexpr __mmask16 kAll = 0xffff;  // the form without a mask warns in g++ 12
+  const vf f =
+      (vf)_mm512_maskz_reduce_ps(kAll, (__m512)x, kFloorNoException);  // x - floor(x), in [0, 1)
+  vf p;
+  if constexpr (mode == Mode::exact) {
+    p = set1(1.867130071e-3f) * f + 9.017030320e-3f;
+    p = p * f + 5.579991311e-2f;
+    p = p * f + 2.401644502e-1f;
+    p = p * f + 6.931513118e-1f;
+  } else {
+    p = set1(1.342668428e-2f) * f + 5.224247420e-2f;
+    p = p * f + 2.412802048e-1f;
+    p = p * f + 6.930448449e-1f;
+  }
+  p = p * f + 1.0f;
+  return (vf)_mm512_maskz_scalef_ps(kAll, (__m512)p, (__m512)x);  // p 2^floor(x)
+}
+#else
+template <Mode mode>
+LT_INLINE vf power(vf x) {
+#if defined(__AVX2__)
+  x = (vf)_mm256_max_ps((__m256)set1(-127.0f), (__m256)x);  // the second of two operands when NaN
+#else
   x = max(set1(-127.0f), x);
-  const vf shifted = x + 12582912.0f;  // 1.5 * 2^23: rounds to an integer in the low bits
-  const vf f = x - (shifted - 12582912.0f);
+#endif
+  const vf shifted = x + 12582912.0f;        // 1.5 * 2^23: rounds to an integer in the low bits
+  const vf f = x - (shifted - 12582912.0f);  // in [-0.5, 0.5]
   vf p;
   if constexpr (mode == Mode::exact) {
     p = set1(1.326472718e-3f) * f + 9.671512641e-3f;
@@ -191,8 +97,9 @@ LT_INLINE vf power(vf x) {
     p = p * f + 6.931241934e-1f;
   }
   p = p * f + 1.0f;
-  return (vf)((vi)p + ((vi)shifted << 23));
+  return (vf)((vi)p + ((vi)shifted << 23));  // exactly 0 at -127
 }
+#endif
 
 template <int distance>
 LT_INLINE vf swap_lanes(vf x) {
