@@ -284,6 +284,27 @@ TEST_CASE("one key: its value") {
   }
 }
 
+TEST_CASE("in bf16 the weights are rounded to bf16 before the second product") {
+  // Weights 1 and exp(-2^-10), which rounds to 1: the values 1 and -1 cancel. Without rounding the
+  // result is 2^-11.
+  OwnedTensor q(DType::bf16, {1, 1, 1}), k(DType::bf16, {2, 1, 1}), v(DType::bf16, {2, 1, 1});
+  OwnedTensor out(DType::bf16, {1, 1, 1});
+  q.as<bf16>()[0] = to_bf16(1.0f);
+  k.as<bf16>()[0] = to_bf16(0.0f);
+  k.as<bf16>()[1] = to_bf16(-0x1p-10f);
+  v.as<bf16>()[0] = to_bf16(1.0f);
+  v.as<bf16>()[1] = to_bf16(-1.0f);
+  const KeySegment segment{k, v};
+  AttentionArgs args;
+  args.q = q;
+  args.segments = {&segment, 1};
+  args.out = out;
+
+  attention(args, test_stream());
+
+  CHECK(to_float(out.as<bf16>()[0]) == 0.0f);
+}
+
 TEST_CASE("NaN in the inputs is seen in the result") {
   for (const DType dtype : kTypes) {
     AttentionProblem p({dtype, 8, 1, 64, {100}});
