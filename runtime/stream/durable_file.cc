@@ -21,7 +21,9 @@ void fail_errno(ExitCode code, std::string_view action, const fs::path& path) {
 }
 
 OpenFile::OpenFile(const fs::path& path, int flags, ExitCode code, mode_t mode)
-    : path_(path), descriptor_(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode)) {
+    : path_(path),
+      descriptor_(
+          ::open(path.c_str(), flags | O_CLOEXEC | ((flags & O_CREAT) ? O_NOFOLLOW : 0), mode)) {
   if (descriptor_ < 0) fail_errno(code, (flags & O_CREAT) ? "create" : "open", path);
 }
 

@@ -21,7 +21,7 @@ namespace longtake {
 // Owner of a file descriptor and the name it was opened under.
 class OpenFile {
  public:
-  // O_CLOEXEC and O_NOFOLLOW are added. Fails with `code`.
+  // O_CLOEXEC is added, and O_NOFOLLOW when the file may be made. Fails with `code`.
   OpenFile(const std::filesystem::path& path, int flags, ExitCode code, mode_t mode = 0600);
   ~OpenFile();
   OpenFile(const OpenFile&) = delete;
