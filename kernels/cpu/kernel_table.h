@@ -67,6 +67,7 @@ struct EpilogueRows {
 };
 
 struct AttentionKernel;  // attention_kernel.h
+struct PeakKernel;       // peak.h
 
 struct KernelTable {
   void (*modulate)(const ModulateRows&);
@@ -81,6 +82,7 @@ struct KernelTable {
   void (*to_bf16)(const float* x, uint16_t* y, int64_t n);
   void (*to_f32)(const uint16_t* x, float* y, int64_t n);
   const AttentionKernel* attention;
+  const PeakKernel* peak;
 };
 
 const KernelTable& active_kernels();

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/peak.h"
 
 namespace longtake::cpu::LT_ISA_NS {
 
@@ -21,5 +22,7 @@ extern const AttentionKernel kAttention;
 constexpr const AttentionKernel* attention_kernel() {
   return &kAttention;
 }
+
+extern const PeakKernel kPeak;
 
 }  // namespace longtake::cpu::LT_ISA_NS

@@ -1,0 +1,129 @@
+#include "launch/bench/bench.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "kernels/base/error.h"
+#include "kernels/base/isa.h"
+#include "kernels/cpu/peak.h"
+
+namespace longtake {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr double kShortest_s = 5e-3;  // of a repetition
+constexpr int kLabelWidth = 10;
+
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  const size_t half = x.size() / 2;
+  return x.size() % 2 ? x[half] : (x[half - 1] + x[half]) / 2;
+}
+
+double seconds_of(const std::function<void()>& work, int64_t calls) {
+  const auto begin = Clock::now();
+  for (int64_t i = 0; i < calls; ++i) work();
+  return std::chrono::duration<double>(Clock::now() - begin).count() / static_cast<double>(calls);
+}
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+std::string text(const std::variant<int64_t, std::string>& value) {
+  if (const auto* number = std::get_if<int64_t>(&value)) return fmt::format("{}", *number);
+  return std::get<std::string>(value);
+}
+
+nlohmann::ordered_json to_json(const BenchRow& row) {
+  nlohmann::ordered_json j;
+  for (const auto& [name, value] : row.labels)
+    std::visit([&](const auto& x) { j[name] = x; }, value);
+  j["seconds_median"] = row.time.median_s;
+  j["seconds_min"] = row.time.min_s;
+  j["seconds_max"] = row.time.max_s;
+  j["rate"] = row.rate;
+  j["unit"] = row.unit;
+  if (row.peak_share) j["peak_share"] = *row.peak_share;
+  if (row.error) j["error"] = *row.error;
+  return j;
+}
+
+}  // namespace
+
+double measure_core_peak(DType dtype, int threads) {
+  const cpu::Peak peak = cpu::measure_peak(2);
+  return (dtype == DType::bf16 && peak.bf16 > 0 ? peak.bf16 : peak.fma) * threads;
+}
+
+BenchTiming time_work(int repeat, double amount, const std::function<void()>& work,
+                      const std::function<double()>& peak) {
+  LT_CHECK(repeat >= 1, "expected at least one repetition, found {}", repeat);
+  const double first = std::min(seconds_of(work, 1), seconds_of(work, 1));
+  const auto calls = static_cast<int64_t>(std::clamp(kShortest_s / first, 1.0, 1e5));
+  std::vector<double> seconds, shares;
+  for (int i = 0; i < repeat; ++i) {
+    const double at_most = peak ? peak() : 0;
+    seconds.push_back(seconds_of(work, calls));
+    shares.push_back(at_most > 0 ? amount / seconds.back() / at_most : 0);
+  }
+  const auto [low, high] = std::minmax_element(seconds.begin(), seconds.end());
+  return {*low, median(seconds), *high, median(shares)};
+}
+
+BenchReport::BenchReport(std::string name, const BenchOptions& options)
+    : name_(std::move(name)), options_(options) {
+  fmt::print("# longtake bench {}: {}, {} cores, {}, {} thread{}, {} repetitions\n", name_,
+             cpu_model(), std::thread::hardware_concurrency(), longtake::name(active_isa()),
+             options_.threads, options_.threads == 1 ? "" : "s", options_.repeat);
+}
+
+void BenchReport::print_header(const BenchRow& row) const {
+  std::string line = "#";
+  for (const auto& label : row.labels) line += fmt::format(" {:>{}}", label.first, kLabelWidth);
+  fmt::print("{} {:>10} {:>10} {:>10} {:>10} {:>7} {:>9}\n", line, "min (ms)", "median", "max",
+             row.unit, "peak %", "error");
+}
+
+void BenchReport::add(BenchRow row) {
+  if (rows_.empty()) print_header(row);
+  std::string line = " ";
+  for (const auto& label : row.labels)
+    line += fmt::format(" {:>{}}", text(label.second), kLabelWidth);
+  const std::string share = row.peak_share ? fmt::format("{:.1f}", 100 * *row.peak_share) : "-";
+  const std::string error = row.error ? fmt::format("{:.1e}", *row.error) : "-";
+  fmt::print("{} {:>10.3f} {:>10.3f} {:>10.3f} {:>10.1f} {:>7} {:>9}\n", line, 1e3 * row.time.min_s,
+             1e3 * row.time.median_s, 1e3 * row.time.max_s, row.rate, share, error);
+  std::fflush(stdout);
+  rows_.push_back(std::move(row));
+}
+
+void BenchReport::close() {
+  if (options_.json.empty()) return;
+  nlohmann::ordered_json j;
+  j["name"] = name_;
+  j["machine"] = {{"cpu", cpu_model()},
+                  {"cores", std::thread::hardware_concurrency()},
+                  {"isa", longtake::name(active_isa())},
+                  {"threads", options_.threads}};
+  j["rows"] = nlohmann::ordered_json::array();
+  for (const BenchRow& row : rows_) j["rows"].push_back(to_json(row));
+  std::ofstream file(options_.json);
+  file << j.dump(2) << '\n';
+  file.close();
+  if (!file) fail(ExitCode::cannot_create, "bench {}: cannot write {}", name_, options_.json);
+}
+
+}  // namespace longtake

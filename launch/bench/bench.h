@@ -1,0 +1,74 @@
+// What all benches share: options, timing against the peak measured in the same run, a table and
+// JSON.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "kernels/base/dtype.h"
+
+namespace longtake {
+
+struct BenchOptions {
+  int64_t dim = 1536;
+  int64_t heads = 12;
+  int64_t head_dim = 128;
+  int64_t ffn = 8960;
+  std::vector<int64_t> tokens = {3072, 6144};  // one row each
+  int64_t kv_tokens = 0;                       // 0: as many as tokens
+  DType dtype = DType::f32;                    // f32 or bf16
+  int threads = 1;
+  int repeat = 5;
+  std::string json;  // path, or empty
+};
+
+struct BenchTiming {
+  double min_s = 0, median_s = 0, max_s = 0;
+  double share =
+      0;  // median of (rate of a repetition / peak measured right before it), see time_work
+};
+
+struct BenchRow {
+  using Label = std::pair<std::string, std::variant<int64_t, std::string>>;
+  std::vector<Label> labels;  // the same names in every row of a bench
+  BenchTiming time;
+  double rate = 0;   // in `unit`, at the median
+  std::string unit;  // "GFLOP/s", "GB/s"
+  std::optional<double> peak_share;
+  std::optional<double> error;  // largest relative difference to the double-precision reference
+};
+
+// Floating-point operations per second that `threads` cores like this one can do at most in `dtype`
+// with the active instruction set (f32 where it has no bf16 products). Takes a few milliseconds.
+double measure_core_peak(DType dtype, int threads);
+
+// Calls `work` (`amount` operations or bytes) `repeat` times after a warm-up; short work is called
+// several times per repetition. `peak` is measured before every repetition, so that a busy or
+// throttled machine changes both alike; it may be empty.
+BenchTiming time_work(int repeat, double amount, const std::function<void()>& work,
+                      const std::function<double()>& peak);
+
+// Prints a header line before the first row and every row when it is added.
+class BenchReport {
+ public:
+  BenchReport(std::string name, const BenchOptions& options);
+
+  void add(BenchRow row);
+  void close();  // writes the JSON file, when the options name one
+
+ private:
+  void print_header(const BenchRow& row) const;
+
+  std::string name_;
+  BenchOptions options_;
+  std::vector<BenchRow> rows_;
+};
+
+void bench_attention(const BenchOptions& options);
+
+}  // namespace longtake

@@ -1,0 +1,136 @@
+#include "runtime/stream/commit_log.h"
+
+#include <zlib.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "kernels/base/error.h"
+#include "runtime/stream/sha256.h"
+
+namespace longtake {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr size_t kCrcDigits = 8;
+
+std::string crc_text(std::string_view body) {
+  const uLong crc = crc32(crc32(0, nullptr, 0), reinterpret_cast<const Bytef*>(body.data()),
+                          static_cast<uInt>(body.size()));
+  return fmt::format("{:08x}", crc);
+}
+
+std::string body_of(const CommitRecord& record) {
+  Json blocks = Json::array();
+  for (const CommittedBlock& b : record.blocks) {
+    blocks.push_back({{"i", b.index},
+                      {"first_frame", b.first_frame},
+                      {"frames", b.frames},
+                      {"file", b.file},
+                      {"bytes", b.bytes},
+                      {"sha256", b.sha256}});
+  }
+  const Json json = {
+      {"seq", record.seq}, {"epoch", record.epoch}, {"blocks", blocks}, {"prev", record.prev}};
+  return json.dump();
+}
+
+int64_t integer(const Json& json) {
+  if (!json.is_number_integer()) throw std::invalid_argument("a number is not an integer");
+  return json.get<int64_t>();
+}
+
+CommitRecord parse_body(std::string_view body) {
+  const Json json = Json::parse(body);
+  CommitRecord record;
+  record.seq = integer(json.at("seq"));
+  record.epoch = integer(json.at("epoch"));
+  record.prev = json.at("prev").get<std::string>();
+  for (const Json& b : json.at("blocks")) {
+    record.blocks.push_back({integer(b.at("i")), integer(b.at("first_frame")),
+                             integer(b.at("frames")), b.at("file").get<std::string>(),
+                             static_cast<uint64_t>(integer(b.at("bytes"))),
+                             b.at("sha256").get<std::string>()});
+  }
+  return record;
+}
+
+// Continues what stands before? Empty, or what does not.
+std::string check_chain(const CommitLog& log, const CommitRecord& record) {
+  const int64_t seq = static_cast<int64_t>(log.records.size()) + 1;
+  if (record.seq != seq) return fmt::format("expected seq {}, found {}", seq, record.seq);
+  if (!log.records.empty() && record.epoch < log.records.back().epoch) {
+    return fmt::format("epoch {} after epoch {}", record.epoch, log.records.back().epoch);
+  }
+  if (record.prev != log.head) {
+    return seq == 1 ? "it was written for another RUN.json" : "it does not follow the line before";
+  }
+  int64_t index = static_cast<int64_t>(log.blocks.size());
+  int64_t frame = log.blocks.empty() ? 0 : log.blocks.back().first_frame + log.blocks.back().frames;
+  for (const CommittedBlock& b : record.blocks) {
+    if (b.index != index || b.file != block_file_name(index)) {
+      return fmt::format("expected block {}, found block {} in `{}`", index, b.index, b.file);
+    }
+    if (b.first_frame != frame || b.frames < 1 || b.frames > INT32_MAX) {
+      return fmt::format("block {} covers {} frames from {}, expected a start at {}", index,
+                         b.frames, b.first_frame, frame);
+    }
+    ++index;
+    frame += b.frames;
+  }
+  return "";
+}
+
+// A line without its newline. The body must be what this program would write, letter by letter.
+std::string parse_line(std::string_view line, const CommitLog& log, CommitRecord& record) {
+  if (line.size() < kCrcDigits + 2) return "it is too short";
+  const std::string_view body = line.substr(0, line.size() - kCrcDigits - 1);
+  const std::string expected = crc_text(body);
+  if (line.substr(body.size()) != " " + expected) {
+    return fmt::format("its checksum should be {}, found `{}`", expected,
+                       line.substr(line.size() - kCrcDigits));
+  }
+  try {
+    record = parse_body(body);
+    if (body_of(record) != body) return "it is not in canonical form";
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+  return check_chain(log, record);
+}
+
+}  // namespace
+
+std::string block_file_name(int64_t index) {
+  return fmt::format("out/b{:08d}.h5", index);
+}
+
+std::string commit_line(const CommitRecord& record) {
+  const std::string body = body_of(record);
+  return body + " " + crc_text(body) + "\n";
+}
+
+CommitLog parse_commit_log(std::string_view text, const std::string& anchor) {
+  CommitLog log;
+  log.head = anchor;
+  while (log.valid_bytes < text.size()) {
+    const std::string_view rest = text.substr(log.valid_bytes);
+    const size_t end = rest.find('\n');
+    CommitRecord record;
+    log.newline = end != std::string_view::npos;
+    log.problem = log.newline ? parse_line(rest.substr(0, end), log, record) : "it has no end";
+    if (!log.problem.empty()) {
+      log.problem = fmt::format("line {} does not hold: {}", log.records.size() + 1, log.problem);
+      log.torn = !log.newline || end + 1 == rest.size();
+      return log;
+    }
+    log.head = sha256_hex(rest.substr(0, end));
+    log.blocks.insert(log.blocks.end(), record.blocks.begin(), record.blocks.end());
+    log.records.push_back(std::move(record));
+    log.valid_bytes += end + 1;
+  }
+  return log;
+}
+
+}  // namespace longtake

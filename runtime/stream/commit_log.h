@@ -1,0 +1,45 @@
+// COMMIT: one line per commit, the only truth about which blocks a run holds. A line is canonical
+// JSON and the CRC-32 of it; each names the SHA-256 of the line before, the first that of RUN.json,
+// so that lines can neither be lost in the middle nor come from another run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace longtake {
+
+struct CommittedBlock {
+  int64_t index = 0;
+  int64_t first_frame = 0;  // latent frames
+  int64_t frames = 0;
+  std::string file;  // "out/b00000042.h5"
+  uint64_t bytes = 0;
+  std::string sha256;
+};
+
+struct CommitRecord {
+  int64_t seq = 0;  // 1, 2, ...
+  int64_t epoch =
+      0;  // how often the run was opened for writing: fences a writer that lost its lock
+  std::vector<CommittedBlock> blocks;
+  std::string prev;
+};
+
+struct CommitLog {
+  std::vector<CommitRecord> records;
+  std::vector<CommittedBlock> blocks;  // of all records
+  size_t valid_bytes = 0;
+  std::string head;      // SHA-256 of the last line that holds: `prev` of the next one
+  std::string problem;   // what is wrong with the first line that does not hold; empty: nothing
+  bool torn = false;     // nothing follows that line: a commit that never happened
+  bool newline = false;  // that line is complete, so it is not merely still being written
+};
+
+std::string block_file_name(int64_t index);
+std::string commit_line(const CommitRecord& record);  // with CRC and newline
+// `anchor`: the SHA-256 of RUN.json. Never fails: what does not hold ends the log.
+CommitLog parse_commit_log(std::string_view text, const std::string& anchor);
+
+}  // namespace longtake

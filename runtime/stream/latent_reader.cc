@@ -1,0 +1,67 @@
+#include "runtime/stream/latent_reader.h"
+
+#include <fcntl.h>
+
+#include "runtime/stream/block_file.h"
+#include "runtime/stream/durable_file.h"
+#include "runtime/stream/sha256.h"
+
+namespace longtake {
+
+namespace fs = std::filesystem;
+
+LatentReader::LatentReader(const fs::path& run) : run_(run) {
+  std::error_code error;
+  if (!fs::exists(run / "RUN.json", error)) {
+    fail(ExitCode::missing_input, "{} is not a run of longtake: it holds no RUN.json",
+         run.string());
+  }
+  const std::string text = read_file(run / "RUN.json", kDescriptionLimit);
+  identity_ = parse_run_identity(text, run / "RUN.json");
+  anchor_ = sha256_hex(text);
+  refresh();
+}
+
+void LatentReader::refresh() {
+  log_ = parse_commit_log(read_file(run_ / "COMMIT", kLogLimit), anchor_);
+  if (frames() > identity_.frames) {
+    fail(ExitCode::bad_data, "{} holds {} latent frames, RUN.json says {}",
+         (run_ / "COMMIT").string(), frames(), identity_.frames);
+  }
+}
+
+int64_t LatentReader::frames() const {
+  return blocks().empty() ? 0 : blocks().back().first_frame + blocks().back().frames;
+}
+
+void LatentReader::check_file(size_t block) const {
+  const CommittedBlock& b = blocks().at(block);
+  const fs::path path = run_ / b.file;
+  const OpenFile file(path, O_RDONLY, ExitCode::missing_input);
+  if (file.size() != b.bytes) {
+    fail(ExitCode::bad_data, "{} (block {}) holds {} bytes, COMMIT says {}", path.string(), b.index,
+         file.size(), b.bytes);
+  }
+  const FileDigest found = digest(file);
+  if (found.sha256 != b.sha256) {
+    fail(ExitCode::bad_data, "{} (block {}) is damaged: its SHA-256 is {}, COMMIT says {}",
+         path.string(), b.index, found.sha256, b.sha256);
+  }
+}
+
+OwnedTensor LatentReader::read(size_t block) const {
+  check_file(block);
+  const CommittedBlock& b = blocks()[block];
+  return read_block_file(run_ / b.file, b, identity_);
+}
+
+std::string LatentReader::latents_sha256() const {
+  Sha256 hash;
+  for (size_t i = 0; i < blocks().size(); ++i) {
+    const OwnedTensor latents = read(i);
+    hash.update(latents.as<float>(), latents.bytes());
+  }
+  return hash.hex();
+}
+
+}  // namespace longtake

@@ -1,0 +1,44 @@
+// The reading side of a run folder, also while the run goes on. A block file is opened by libhdf5
+// only after its size and SHA-256 were found to be those of COMMIT.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "kernels/base/tensor.h"
+#include "runtime/stream/commit_log.h"
+#include "runtime/stream/run_identity.h"
+
+namespace longtake {
+
+class LatentReader {
+ public:
+  static constexpr uint64_t kDescriptionLimit = uint64_t{16} << 20;
+  static constexpr uint64_t kLogLimit = uint64_t{1} << 30;
+
+  explicit LatentReader(const std::filesystem::path& run);
+
+  void refresh();  // takes in what was committed since
+  const std::filesystem::path& path() const { return run_; }
+  const RunIdentity& identity() const { return identity_; }
+  const CommitLog& log() const { return log_; }
+  const std::vector<CommittedBlock>& blocks() const { return log_.blocks; }
+  int64_t frames() const;  // latent frames committed
+  bool complete() const { return frames() == identity_.frames; }
+
+  // Size and hash of a block's file; fails naming file and block.
+  void check_file(size_t block) const;
+  // f32 [frames, channels, height, width], checked as above.
+  OwnedTensor read(size_t block) const;
+  // Over the float32 latents of all blocks in order: reads them all.
+  std::string latents_sha256() const;
+
+ private:
+  std::filesystem::path run_;
+  RunIdentity identity_;
+  std::string anchor_;
+  CommitLog log_;
+};
+
+}  // namespace longtake

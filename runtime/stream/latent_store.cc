@@ -1,0 +1,226 @@
+#include "runtime/stream/latent_store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "runtime/stream/block_file.h"
+#include "runtime/stream/latent_reader.h"
+
+namespace longtake {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+bool is_temporary(const fs::path& path) {
+  return path.filename().string().starts_with(kTemporaryPrefix);
+}
+
+void make_folder(const fs::path& path) {
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    fail_errno(ExitCode::cannot_create, "create folder", path);
+  }
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    fail(ExitCode::cannot_create, "cannot create folder {}: a file of that name exists",
+         path.string());
+  }
+}
+
+void make_run_folder(const fs::path& run) {
+  const fs::path parent = run.parent_path();
+  std::error_code error;
+  if (!parent.empty()) fs::create_directories(parent, error);
+  if (error) {
+    fail(ExitCode::cannot_create, "cannot create folder {}: {}", parent.string(), error.message());
+  }
+  make_folder(run);
+  sync_directory(parent);
+}
+
+// A folder without RUN.json may hold only what an interrupted creation leaves.
+void refuse_foreign_folder(const fs::path& run) {
+  std::error_code error;
+  if (fs::exists(run / "RUN.json", error)) return;
+  for (const auto& entry : fs::directory_iterator(run, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "LOCK" && name != "out" && !is_temporary(entry.path())) {
+      fail(ExitCode::cannot_create, "{} is not empty and is not a run of longtake: it holds {}",
+           run.string(), name);
+    }
+  }
+  if (error) {
+    fail(ExitCode::cannot_create, "cannot list {}: {}", run.string(), error.message());
+  }
+}
+
+void sweep(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (is_temporary(entry.path()) && ::unlink(entry.path().c_str()) != 0) {
+      fail_errno(ExitCode::io, "remove", entry.path());
+    }
+  }
+}
+
+}  // namespace
+
+LatentStore::LatentStore(const fs::path& run, RunIdentity identity)
+    : run_(run.has_filename() ? run : run.parent_path()), identity_(std::move(identity)) {
+  make_run_folder(run_);
+  refuse_foreign_folder(run_);
+  lock();
+  sweep(run_);
+  make_folder(run_ / "out");
+  sweep(run_ / "out");
+  std::error_code error;
+  if (fs::exists(run_ / "RUN.json", error)) {
+    reopen(read_file(run_ / "RUN.json", LatentReader::kDescriptionLimit));
+  } else {
+    create();
+  }
+  note_owner();
+  refresh_view();
+}
+
+void LatentStore::lock() {
+  lock_ = std::make_unique<OpenFile>(run_ / "LOCK", O_RDWR | O_CREAT, ExitCode::cannot_create);
+  if (::flock(lock_->descriptor(), LOCK_EX | LOCK_NB) == 0) return;
+  if (errno != EWOULDBLOCK) fail_errno(ExitCode::cannot_create, "lock", lock_->path());
+  std::string owner = read_file(lock_->path(), 4096);
+  if (!owner.empty()) owner.pop_back();
+  fail(ExitCode::cannot_create, "{} is being written by another process ({})", run_.string(),
+       owner);
+}
+
+void LatentStore::create() {
+  identity_.uuid = new_uuid();
+  const std::string text = to_json(identity_);
+  head_ = sha256_hex(text);
+  // COMMIT before RUN.json: a folder with RUN.json is complete.
+  log_ = std::make_unique<OpenFile>(run_ / "COMMIT", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND,
+                                    ExitCode::cannot_create);
+  log_->sync();
+  replace_file(run_ / "RUN.json", text);
+}
+
+void LatentStore::reopen(const std::string& text) {
+  const RunIdentity found = parse_run_identity(text, run_ / "RUN.json");
+  const std::string difference = first_difference(found.fingerprint, identity_.fingerprint);
+  if (!difference.empty()) {
+    fail(ExitCode::cannot_create,
+         "{} holds a run with another configuration: {}; choose another output folder",
+         run_.string(), difference);
+  }
+  identity_ = found;
+  const LatentReader reader(run_);
+  const CommitLog& log = reader.log();
+  if (!log.problem.empty() && !log.torn) {
+    fail(ExitCode::bad_data,
+         "{}: {}; lines follow it, so this is damage, not an interrupted commit",
+         (run_ / "COMMIT").string(), log.problem);
+  }
+  if (reader.complete()) {
+    fail(ExitCode::cannot_create, "{} holds a finished run; choose another output folder",
+         run_.string());
+  }
+  for (size_t i = 0; i < reader.blocks().size(); ++i) {
+    const OwnedTensor latents = reader.read(i);
+    latents_hash_.update(latents.as<float>(), latents.bytes());
+  }
+  blocks_ = log.blocks;
+  records_ = static_cast<int64_t>(log.records.size());
+  head_ = log.head;
+  epoch_ = log.records.empty() ? 1 : log.records.back().epoch + 1;
+  log_ = std::make_unique<OpenFile>(run_ / "COMMIT", O_WRONLY | O_APPEND, ExitCode::io);
+  if (log_->size() == log.valid_bytes) return;
+  notice_ = fmt::format("{}: {}; an interrupted commit of {} bytes was dropped",
+                        (run_ / "COMMIT").string(), log.problem, log_->size() - log.valid_bytes);
+  log_->truncate(log.valid_bytes);
+  log_->sync();
+}
+
+void LatentStore::note_owner() {
+  char host[256] = "";
+  (void)::gethostname(host, sizeof host - 1);
+  lock_->truncate(0);
+  lock_->write(fmt::format("host {}, process {}, epoch {}\n", host, ::getpid(), epoch_));
+}
+
+int64_t LatentStore::committed_frames() const {
+  return blocks_.empty() ? 0 : blocks_.back().first_frame + blocks_.back().frames;
+}
+
+// Twice the block: HDF5 adds little, and the view and the video need some too.
+void LatentStore::check_space(uint64_t bytes) const {
+  struct statvfs status {};
+  if (::statvfs(run_.c_str(), &status) != 0) fail_errno(ExitCode::io, "inspect", run_);
+  const uint64_t free_bytes = static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+  if (free_bytes < 2 * bytes) {
+    fail(ExitCode::io, "disk full: the next block needs {} bytes, {} has {} left", 2 * bytes,
+         run_.string(), free_bytes);
+  }
+}
+
+void LatentStore::append(ConstTensor latents) {
+  LT_CHECK(log_, "the latent store is closed");
+  LT_CHECK(!failed_, "the latent store failed before; its last commit stays valid");
+  const RunIdentity& id = identity_;
+  LT_CHECK(latents.rank() == 4 && latents.dtype == DType::f32 && latents.dense() &&
+               latents.dim(0) >= 1 && committed_frames() + latents.dim(0) <= id.frames &&
+               latents.dim(1) == id.channels && latents.dim(2) == id.height &&
+               latents.dim(3) == id.width,
+           "expected dense f32 latents [1 to {}, {}, {}, {}], found {} {}",
+           id.frames - committed_frames(), id.channels, id.height, id.width, name(latents.dtype),
+           latents.shape.text());
+  failed_ = true;
+  check_space(latents.bytes());
+  CommittedBlock block;
+  block.index = static_cast<int64_t>(blocks_.size());
+  block.first_frame = committed_frames();
+  block.frames = latents.dim(0);
+  block.file = block_file_name(block.index);
+  TemporaryFile temporary(run_ / block.file);
+  write_block_file(temporary.path(), block, id.version, latents);
+  {
+    const OpenFile file(temporary.path(), O_RDONLY, ExitCode::io);
+    const FileDigest written = digest(file);
+    block.bytes = written.bytes;
+    block.sha256 = written.sha256;
+  }
+  temporary.publish();
+  commit(block);
+  latents_hash_.update(latents.as<float>(), latents.bytes());
+  refresh_view();
+  failed_ = false;
+}
+
+void LatentStore::commit(const CommittedBlock& block) {
+  const CommitRecord record{records_ + 1, epoch_, {block}, head_};
+  const std::string line = commit_line(record);
+  log_->write(line);
+  log_->sync_data();
+  head_ = sha256_hex(std::string_view(line).substr(0, line.size() - 1));
+  ++records_;
+  blocks_.push_back(block);
+}
+
+void LatentStore::refresh_view() const {
+  TemporaryFile temporary(run_ / "stream.h5");
+  write_stream_view(temporary.path(), identity_, blocks_);
+  temporary.publish();
+}
+
+void LatentStore::close() {
+  if (log_) log_->close();
+  log_.reset();
+  if (lock_) lock_->close();
+  lock_.reset();
+}
+
+}  // namespace longtake

@@ -1,0 +1,64 @@
+// The writing side of a run folder: the latent stream. A block is in the run when `append` returns,
+// and not at all if it fails; at every moment in between a reader or a restart sees the state
+// before. reliability.md, 1.3: temporary name, write, close, hash, fsync, rename, fsync of the
+// folder, then one line in COMMIT with one write and fdatasync, which is the commit point.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/base/tensor.h"
+#include "runtime/stream/commit_log.h"
+#include "runtime/stream/durable_file.h"
+#include "runtime/stream/run_identity.h"
+#include "runtime/stream/sha256.h"
+
+namespace longtake {
+
+class LatentStore {
+ public:
+  // Creates `run` (0700, for the identity's uuid one is drawn) or opens one with the same
+  // fingerprint that is not finished, whose committed blocks are then kept: the next block is
+  // number committed_blocks().size(). Refused: a folder that is no run, another fingerprint, a
+  // finished run, a run that another process writes.
+  LatentStore(const std::filesystem::path& run, RunIdentity identity);
+
+  // The next block: f32 [frames, channels, height, width], time first, dense.
+  void append(ConstTensor latents);
+
+  const std::filesystem::path& path() const { return run_; }
+  const RunIdentity& identity() const { return identity_; }
+  const std::vector<CommittedBlock>& committed_blocks() const { return blocks_; }
+  int64_t committed_frames() const;
+  bool complete() const { return committed_frames() == identity_.frames; }
+  // What was found and dropped when the run was opened, for the log; empty: nothing.
+  const std::string& notice() const { return notice_; }
+  // Over the float32 latents [T, C, h, w] of all blocks in order.
+  std::string latents_sha256() const { return latents_hash_.hex(); }
+  // Gives the lock back; errors are reported here, not in the destructor.
+  void close();
+
+ private:
+  void lock();
+  void create();
+  void reopen(const std::string& text);
+  void note_owner();
+  void check_space(uint64_t bytes) const;
+  void commit(const CommittedBlock& block);
+  void refresh_view() const;
+
+  std::filesystem::path run_;
+  RunIdentity identity_;
+  std::unique_ptr<OpenFile> lock_, log_;
+  std::vector<CommittedBlock> blocks_;
+  int64_t records_ = 0;
+  int64_t epoch_ = 1;
+  std::string head_;
+  std::string notice_;
+  Sha256 latents_hash_;
+  bool failed_ = false;
+};
+
+}  // namespace longtake

@@ -1,0 +1,107 @@
+#include "runtime/stream/run_identity.h"
+
+#include <sys/random.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "kernels/base/error.h"
+
+namespace longtake {
+
+namespace {
+
+constexpr int kFormat = 1;
+using Json = nlohmann::ordered_json;
+
+std::string_view take_line(std::string_view& text) {
+  const size_t end = std::min(text.find('\n'), text.size());
+  const std::string_view line = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return line;
+}
+
+void check_geometry(const RunIdentity& id, const std::filesystem::path& path) {
+  constexpr int64_t kLargest = int64_t{1} << 32;
+  for (const int64_t n : {id.frames, id.channels, id.height, id.width}) {
+    if (n < 1 || n > kLargest) {
+      fail(ExitCode::bad_data, "{}: latents [{}, {}, {}, {}] are not possible", path.string(),
+           id.frames, id.channels, id.height, id.width);
+    }
+  }
+}
+
+}  // namespace
+
+std::string to_json(const RunIdentity& id) {
+  Json prompts = Json::array();
+  for (const PromptAt& p : id.prompts) prompts.push_back({{"frame", p.frame}, {"text", p.text}});
+  const Json json = {
+      {"format", kFormat},
+      {"version", id.version},
+      {"uuid", id.uuid},
+      {"model", id.model},
+      {"seed", id.seed},
+      {"fps", id.fps},
+      {"video_frames", id.video_frames},
+      {"latents", {id.frames, id.channels, id.height, id.width}},
+      {"prompts", prompts},
+      {"fingerprint", id.fingerprint},
+      {"configuration", id.configuration},
+  };
+  return json.dump(1) + "\n";
+}
+
+RunIdentity parse_run_identity(std::string_view text, const std::filesystem::path& path) {
+  RunIdentity id;
+  try {
+    const Json json = Json::parse(text);
+    const int format = json.at("format").get<int>();
+    if (format != kFormat) {
+      fail(ExitCode::bad_data, "{}: format {} found, this version reads format {}", path.string(),
+           format, kFormat);
+    }
+    id.version = json.at("version").get<std::string>();
+    id.uuid = json.at("uuid").get<std::string>();
+    id.model = json.at("model").get<std::string>();
+    id.seed = json.at("seed").get<int64_t>();
+    id.fps = json.at("fps").get<double>();
+    id.video_frames = json.at("video_frames").get<int64_t>();
+    const auto latents = json.at("latents").get<std::array<int64_t, 4>>();
+    id.frames = latents[0], id.channels = latents[1], id.height = latents[2], id.width = latents[3];
+    for (const Json& p : json.at("prompts")) {
+      id.prompts.push_back({p.at("frame").get<int64_t>(), p.at("text").get<std::string>()});
+    }
+    id.fingerprint = json.at("fingerprint").get<std::string>();
+    id.configuration = json.at("configuration").get<std::string>();
+  } catch (const nlohmann::json::exception& e) {
+    fail(ExitCode::bad_data, "{} is not the description of a run: {}", path.string(), e.what());
+  }
+  check_geometry(id, path);
+  return id;
+}
+
+std::string new_uuid() {
+  std::array<unsigned char, 16> bytes{};
+  LT_CHECK(getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()),
+           "the system gave no random bytes");
+  bytes[6] = static_cast<unsigned char>((bytes[6] & 0x0f) | 0x40);  // RFC 4122, 4.4
+  bytes[8] = static_cast<unsigned char>((bytes[8] & 0x3f) | 0x80);
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) out += '-';
+    out += fmt::format("{:02x}", bytes[i]);
+  }
+  return out;
+}
+
+std::string first_difference(std::string_view before, std::string_view now) {
+  while (!before.empty() || !now.empty()) {
+    const std::string_view a = take_line(before);
+    const std::string_view b = take_line(now);
+    if (a != b) return fmt::format("`{}` in the run, `{}` now", a, b);
+  }
+  return "";
+}
+
+}  // namespace longtake
