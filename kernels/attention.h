@@ -1,4 +1,5 @@
 // Scaled dot-product attention, softmax(scale q k^T + bias) v per head, by online softmax.
+// A key whose logit is below -1e30 (a bias of -infinity) is not seen.
 #pragma once
 
 #include <cstdint>

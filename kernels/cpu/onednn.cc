@@ -135,12 +135,12 @@ memory::desc packed_weight_desc(int64_t n, int64_t k, DType dtype) {
 }
 
 memory::desc packed_conv_desc(const ConvShape& s) {
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, DType>;
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
   static Cache<Key, memory::desc> cache;
-  const Key key{s.in_channels, s.out_channels, s.kernel_rows, s.kernel_columns, s.stride, s.dtype};
+  const Key key{s.in_channels, s.out_channels, s.kernel_rows, s.kernel_columns, s.stride};
   return *cache.get(key, [&] {
     constexpr int64_t kSide = 32;  // any image will do
-    const auto type = data_type(s.dtype);
+    constexpr auto type = memory::data_type::f32;
     ConvShape plan = s;
     plan.in_rows = plan.in_columns = kSide;
     plan.pad_top = plan.pad_bottom = s.kernel_rows / 2;
@@ -240,7 +240,7 @@ std::shared_ptr<const Conv> Conv::get(const ConvShape& s) {
   return cache.get(s, [&] {
     return guarded("convolution", [&] {
       auto p = std::make_unique<Primitive>();
-      p->in = memory::desc({1, s.in_channels, s.in_rows, s.in_columns}, data_type(s.dtype),
+      p->in = memory::desc({1, s.in_channels, s.in_rows, s.in_columns}, memory::data_type::f32,
                            memory::format_tag::nhwc);
       p->weight = packed_conv_desc(s);
       p->bias = memory::desc({s.out_channels}, memory::data_type::f32, memory::format_tag::a);
@@ -260,14 +260,14 @@ size_t Conv::packed_bytes(const ConvShape& shape) {
 
 void Conv::pack(const ConvShape& s, const float* weight, void* packed) {
   guarded("reorder", [&] {
-    const memory::desc from({s.out_channels, s.in_channels, s.kernel_rows, s.kernel_columns},
-                            memory::data_type::f32, memory::format_tag::oihw);
-    reorder(from, weight, packed_conv_desc(s), packed);
+    const memory::desc plain({s.out_channels, s.in_channels, s.kernel_rows, s.kernel_columns},
+                             memory::data_type::f32, memory::format_tag::oihw);
+    reorder(plain, weight, packed_conv_desc(s), packed);
     return 0;
   });
 }
 
-void Conv::run(const void* in, const void* weight, const float* bias, float* out, ThreadPool& pool,
+void Conv::run(const float* in, const void* weight, const float* bias, float* out, ThreadPool& pool,
                int worker) const {
   const Primitive& p = *primitive_;
   guarded("convolution", [&] {

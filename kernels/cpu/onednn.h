@@ -52,7 +52,6 @@ struct ConvShape {
   int64_t pad_top, pad_bottom, pad_left, pad_right;
   bool accumulate;
   bool bias;
-  DType dtype;  // of input and weights: f32 or bf16
   auto operator<=>(const ConvShape&) const = default;
 
   int64_t out_rows() const { return (in_rows + pad_top + pad_bottom - kernel_rows) / stride + 1; }
@@ -65,12 +64,12 @@ class Conv {
  public:
   static std::shared_ptr<const Conv> get(const ConvShape& shape);  // cached, thread-safe
 
-  // Packing depends on channels, kernel, stride and dtype, not on the image. weight is f32
+  // Packing depends on channels, kernel and stride, not on the image. weight is f32
   // [out_channels, in_channels, kernel_rows, kernel_columns].
   static size_t packed_bytes(const ConvShape& shape);
   static void pack(const ConvShape& shape, const float* weight, void* packed);
 
-  void run(const void* in, const void* weight, const float* bias, float* out, ThreadPool& pool,
+  void run(const float* in, const void* weight, const float* bias, float* out, ThreadPool& pool,
            int worker) const;
 
   struct Primitive;
