@@ -23,7 +23,7 @@ Error error_of(Action&& action) {
 
 inline bool mentions(const Error& error, const std::string& words) {
   const bool found = std::string(error.what()).find(words) != std::string::npos;
-  if (!found) MESSAGE("`" << error.what() << "` does not mention `" << words << "`");
+  if (!found) MESSAGE("`" << std::string(error.what()) << "` does not mention `" << words << "`");
   return found;
 }
 
