@@ -1,0 +1,63 @@
+// The decoder of the Wan VAEs (wan.md 5.2-5.4), a latent frame at a time: the first gives one video
+// frame, each later one `temporal_factor`. Memory does not depend on the length of the video.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "runtime/model/model_config.h"
+#include "runtime/model/vae_layers.h"
+
+namespace longtake {
+
+// Doubles rows and columns, and in time when `temporal`.
+class Upsampler {
+ public:
+  Upsampler(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
+            bool temporal, StreamRef stream);
+  // One frame becomes one (the first of a video, or not temporal) or two.
+  std::vector<OwnedTensor> forward(OwnedTensor x, bool first, FramePool& pool, StreamRef stream);
+  void reset();
+
+ private:
+  OwnedTensor space(OwnedTensor x, FramePool& pool, StreamRef stream);
+
+  std::optional<CausalConv> even_, odd_;  // the two halves of time_conv's output channels
+  ConvWeights conv_;
+};
+
+class VaeDecoder {
+ public:
+  VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRef stream);
+
+  // Receives frames f32 [height, width, 3] in [-1, 1], in order.
+  using Sink = std::function<void(ConstTensor frame)>;
+  // latent: normalised model latents f32 [z, h, w] of the next latent frame.
+  void decode(ConstTensor latent, const Sink& sink, StreamRef stream);
+  void reset();  // the next latent frame starts a new video
+  const VaeConfig& config() const { return config_; }
+
+ private:
+  struct Level {
+    std::vector<ResBlock> blocks;
+    std::optional<Upsampler> up;
+    int64_t in = 0, out = 0;
+    bool temporal = false;
+  };
+  void run_level(size_t level, OwnedTensor x, bool first, const Sink& sink, StreamRef stream);
+  void finish(OwnedTensor x, const Sink& sink, StreamRef stream);
+  std::vector<OwnedTensor> duplicated(const Level& level, ConstTensor x, bool first);
+
+  VaeConfig config_;
+  FramePool pool_;
+  Linear post_quant_;
+  CausalConv conv_in_, conv_out_;
+  std::vector<ResBlock> mid_;
+  std::optional<FrameAttention> mid_attention_;
+  std::vector<Level> levels_;
+  OwnedTensor norm_out_;
+  bool first_ = true;
+};
+
+}  // namespace longtake
