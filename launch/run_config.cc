@@ -18,7 +18,7 @@ constexpr size_t kLongestFolderName = 48;
 void finish_frames(RunConfig& c, Problems& problems, std::vector<std::string>& notices) {
   if (c.video.seconds) {
     const double frames = std::round(*c.video.seconds * c.video.fps);
-    if (frames < 1 || frames > 10'000'000) {
+    if (!(frames >= 1 && frames <= 10'000'000)) {
       problems.add("--seconds",
                    fmt::format("{} s at {} frames per second are {} frames, expected 1 to "
                                "10000000",

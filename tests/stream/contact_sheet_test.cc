@@ -80,7 +80,11 @@ TEST_CASE("large frames are reduced by averaging") {
   const ScratchFolder scratch;
   const int width = 832, height = 480;  // a third: 277 x 160
   std::vector<uint8_t> rgb(3 * width * height, 0);
-  for (int i = 0; i < width * height; ++i) rgb[3 * i] = i % width % 3 == 0 ? 90 : 0;
+  for (int i = 0; i < width * height; ++i) {
+    rgb[3 * i] = i % width % 3 == 0 ? 90 : 0;
+    rgb[3 * i + 1] = static_cast<uint8_t>(i / width / 3);
+    rgb[3 * i + 2] = static_cast<uint8_t>(i % width / 3 % 256);
+  }
   ContactSheet sheet(2, width, height);
 
   sheet.offer(1, rgb.data());
@@ -90,7 +94,8 @@ TEST_CASE("large frames are reduced by averaging") {
   REQUIRE(found.width == 2 * 279 + 2);
   REQUIRE(found.height == 162 + 2);
   CHECK(found.at(10, 10) == std::vector<int>{48, 48, 48});
-  CHECK(found.at(300, 100) == std::vector<int>{30, 0, 0});
+  // Place (19, 98) of the second thumbnail, which begins at (281, 2).
+  CHECK(found.at(300, 100) == std::vector<int>{30, 98, 19});
 }
 
 TEST_CASE("a place that cannot be written is named") {

@@ -1,0 +1,57 @@
+// The commands and what the command line tells them. Each returns an exit code, or fails with an
+// Error.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "launch/run_config.h"
+
+namespace longtake {
+
+struct GenerateOptions {
+  int threads = 0;       // 0: what the machine has, shared among its ranks
+  bool progress = true;  // false with --no-progress and -q
+};
+
+struct DecodeOptions {
+  std::filesystem::path run;
+  std::filesystem::path output;  // empty: the video in the run folder
+  std::filesystem::path model;   // empty: the one of the run
+  int64_t begin = 0;             // video frames [begin, end)
+  std::optional<int64_t> end;
+  DeviceChoice device = DeviceChoice::automatic;
+  Precision precision = Precision::automatic;
+  int threads = 0;
+  bool progress = true;
+};
+
+struct InfoOptions {
+  std::filesystem::path path;
+};
+
+struct VerifyOptions {
+  std::filesystem::path run;
+  bool full = false;
+};
+
+struct BenchOptions {
+  std::string name;  // attention, gemm, block, stage, vae, text, channel, store
+  std::filesystem::path model, json;
+  int64_t dim = 1536, heads = 12, head_dim = 128, ffn = 8960, tokens = 3120;
+  int64_t kv_tokens = 0;  // 0: tokens
+  Precision dtype = Precision::f32;
+  DeviceChoice device = DeviceChoice::automatic;
+  int threads = 0;
+  int64_t repeat = 5;
+};
+
+int run_generate(const RunConfig& config, const GenerateOptions& options);
+int run_decode(const DecodeOptions& options);
+int run_info(const InfoOptions& options);
+int run_verify(const VerifyOptions& options);
+int run_bench(const BenchOptions& options);
+
+}  // namespace longtake

@@ -1,0 +1,50 @@
+#include "launch/environment.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
+#include "kernels/base/error.h"
+
+namespace longtake {
+
+namespace {
+
+constexpr int kMostThreads = 4096;
+
+int parse_threads(std::string_view text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1 ||
+      value > kMostThreads) {
+    fail(ExitCode::usage, "LONGTAKE_THREADS: expected a whole number from 1 to {}, found `{}`",
+         kMostThreads, text);
+  }
+  return value;
+}
+
+Isa parse_isa_variable(const char* text) {
+  try {
+    return parse_isa(text);
+  } catch (const Error& e) {
+    fail(ExitCode::usage, "LONGTAKE_ISA: {}", e.what());
+  }
+}
+
+}  // namespace
+
+Environment read_environment() {
+  Environment out;
+  if (const char* text = std::getenv("LONGTAKE_ISA")) out.isa = parse_isa_variable(text);
+  if (const char* text = std::getenv("LONGTAKE_THREADS")) out.threads = parse_threads(text);
+  return out;
+}
+
+std::string environment_help() {
+  return "Environment:\n"
+         "  LONGTAKE_THREADS=N   threads of each rank when --threads does not say\n"
+         "  LONGTAKE_ISA=NAME    vector instructions: portable, avx2, avx512, avx512_bf16\n"
+         "                       (default: the best of this processor)\n";
+}
+
+}  // namespace longtake

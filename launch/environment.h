@@ -1,0 +1,22 @@
+// Environment variables: read here and nowhere else.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "kernels/base/isa.h"
+
+namespace longtake {
+
+struct Environment {
+  std::optional<Isa> isa;      // LONGTAKE_ISA
+  std::optional<int> threads;  // LONGTAKE_THREADS
+};
+
+// Fails with ExitCode::usage on a value that is not one.
+Environment read_environment();
+
+// For --help.
+std::string environment_help();
+
+}  // namespace longtake

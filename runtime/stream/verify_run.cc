@@ -1,0 +1,78 @@
+#include "runtime/stream/verify_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "kernels/base/error.h"
+#include "runtime/stream/durable_file.h"
+#include "runtime/stream/latent_reader.h"
+#include "runtime/stream/sha256.h"
+
+namespace longtake {
+
+namespace {
+
+void verify_block(const LatentReader& reader, size_t block, bool full, Sha256& hash,
+                  RunReport& report) {
+  try {
+    if (!full) {
+      reader.check_file(block);
+      return;
+    }
+    const OwnedTensor latents = reader.read(block);
+    hash.update(latents.as<float>(), latents.bytes());
+    const float* end = latents.as<float>() + latents.numel();
+    const float* bad =
+        std::find_if(latents.as<float>(), end, [](float x) { return !std::isfinite(x); });
+    if (bad != end) {
+      report.problems.push_back(fmt::format("{} (block {}): element {} is {}",
+                                            (reader.path() / reader.blocks()[block].file).string(),
+                                            block, bad - latents.as<float>(), *bad));
+    }
+  } catch (const Error& e) {
+    report.problems.push_back(e.what());
+  }
+}
+
+// Files of no commit do no harm: a writer that was stopped between rename and commit leaves one.
+void note_leftovers(const LatentReader& reader, RunReport& report) {
+  std::set<std::string> known;
+  for (const CommittedBlock& b : reader.blocks()) known.insert(b.file);
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(reader.path() / "out", error)) {
+    const std::string name = entry.path().filename().string();
+    if (!known.contains("out/" + name)) {
+      report.notes.push_back(fmt::format("out/{} belongs to no commit", name));
+    }
+  }
+}
+
+}  // namespace
+
+RunReport verify_run(const std::filesystem::path& run, bool full) {
+  const LatentReader reader(run);
+  RunReport report;
+  report.blocks = static_cast<int64_t>(reader.blocks().size());
+  report.frames = reader.frames();
+  report.frames_expected = reader.identity().frames;
+  const CommitLog& log = reader.log();
+  if (!log.problem.empty()) {
+    const std::string text = (run / "COMMIT").string() + ": " + log.problem;
+    // A line without an end may be one that is being written.
+    if (log.torn && !log.newline)
+      report.notes.push_back(text + "; it is not a commit");
+    else
+      report.problems.push_back(text);
+  }
+  Sha256 hash;
+  for (size_t i = 0; i < reader.blocks().size(); ++i) {
+    report.bytes += reader.blocks()[i].bytes;
+    verify_block(reader, i, full, hash, report);
+  }
+  note_leftovers(reader, report);
+  if (full && report.problems.empty()) report.latents_sha256 = hash.hex();
+  return report;
+}
+
+}  // namespace longtake
