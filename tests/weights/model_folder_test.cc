@@ -3,7 +3,9 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
+#include "runtime/model/config_from_tensors.h"
 #include "runtime/model/model_config.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/golden_file.h"
@@ -219,6 +221,40 @@ TEST_CASE("golden: image-conditioned variants are refused by name") {
     const Error e = error_of([&] { read_transformer_config(folder / "bare"); });
     CHECK(mentions(e, std::string(model) == "dit-i2v" ? "Wan2.1 I2V" : "Wan2.1 FLF2V"));
   }
+}
+
+TEST_CASE("36 channels without an image branch are Wan2.2 I2V-A14B") {
+  const ScratchFolder folder;
+  std::vector<NamedTensor> tensors;
+  tensors.push_back({"patch_embedding.weight", random_tensor({128, 36, 1, 2, 2}, 1)});
+  write_safetensors(folder / "model.safetensors", tensors);
+
+  const Error e = error_of([&] { read_transformer_config(folder.path()); });
+
+  CHECK(e.code() == ExitCode::bad_data);
+  CHECK(mentions(e, "Wan2.2 I2V-A14B"));
+}
+
+TEST_CASE("the released latent statistics") {
+  const VaeConfig in_config = read_vae_config(golden_model("t2v-tiny") / "vae");
+  VaeConfig wan21, wan22, other;
+  wan21.z_dim = 16;
+  wan22.z_dim = 48;
+  other.z_dim = 20;
+
+  set_released_latent_statistics(wan21, "here");
+  set_released_latent_statistics(wan22, "here");
+
+  CHECK(wan21.latents_mean == in_config.latents_mean);  // this golden holds the released ones
+  CHECK(wan21.latents_std == in_config.latents_std);
+  const auto sum = [](const std::vector<float>& x) {
+    return std::accumulate(x.begin(), x.end(), 0.0);
+  };
+  REQUIRE(wan22.latents_mean.size() == 48);
+  REQUIRE(wan22.latents_std.size() == 48);
+  CHECK(sum(wan22.latents_mean) == doctest::Approx(-0.5589).epsilon(1e-5));
+  CHECK(sum(wan22.latents_std) == doctest::Approx(32.5360).epsilon(1e-6));
+  CHECK(mentions(error_of([&] { set_released_latent_statistics(other, "here"); }), "found 20"));
 }
 
 TEST_CASE("models of other families and variants are refused by name") {

@@ -146,6 +146,7 @@ TEST_CASE("shapes that overflow are refused") {
   check_header_refused(object(entry("F32", "[4611686018427387904]", "[0,0]")), "overflows");
   check_header_refused(object(entry("F32", "[4294967296,4294967296]", "[0,0]")), "overflows");
   check_header_refused(object(entry("F32", "[4294967296,4294967296,0]", "[0,0]")), "overflows");
+  check_header_refused(object(entry("F32", "[0,4294967296,4294967296]", "[0,0]")), "overflows");
   check_header_refused(object(entry("U8", "[18446744073709551615]", "[0,16]")), "overflows");
   check_header_refused(object(entry("U8", "[18446744073709551616]", "[0,16]")), "the number");
   check_header_refused(object(entry("F4", "[3]", "[0,1]")), "not whole bytes");

@@ -151,6 +151,11 @@ TEST_CASE("rows are read alone and in their order") {
 
   const OwnedTensor got = weights.read_rows("table", {10, 33}, rows, DType::f32, test_stream());
 
+  const int32_t poisoned[] = {0, 5};
+  const Error e = error_of([&] {
+    weights.read_rows("table", {10, 33}, poisoned, DType::f32, test_stream());
+  });
+  CHECK(mentions(e, "found NaN or infinity"));
   REQUIRE(got.shape() == Shape{4, 33});
   for (int64_t i = 0; i < 4; ++i)
     for (int64_t j = 0; j < 33; ++j)
@@ -202,6 +207,7 @@ TEST_CASE("an index that does not fit its shards is refused") {
   check(R"({"a":"/etc/x.safetensors"})", ExitCode::bad_data, "same folder");
   check(R"({"a":"x\\y.safetensors"})", ExitCode::bad_data, "same folder");
   check(R"({"a":""})", ExitCode::bad_data, "same folder");
+  check(R"({"a":"..safetensors"})", ExitCode::bad_data, "same folder");
   check(R"({"a":"pytorch_model.bin"})", ExitCode::bad_data, "convert to safetensors");
   check(R"({"a":"model-00003-of-00002.safetensors"})", ExitCode::missing_input,
         "the shard model-00003-of-00002.safetensors is not there");
