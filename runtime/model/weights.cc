@@ -198,11 +198,11 @@ OwnedTensor Weights::read_rows(const std::string& name, const Shape& expected,
 Linear Weights::linear(const std::string& prefix, int64_t out, int64_t in, bool bias, DType compute,
                        StreamRef stream) const {
   const Location at = files_->at(prefix + ".weight");
-  // A convolution whose kernel is its stride is a product too: what follows the outputs is one axis.
+  // A convolution whose kernel is its stride is a product too: what follows the outputs is one
+  // axis.
   const Shape& stored = at.entry->shape;
-  if (stored.rank() < 2 || stored[0] != out || stored.inner_numel() != in) {
+  if (stored.rank() < 2 || stored[0] != out || stored.inner_numel() != in)
     check_shape(at, {out, in});
-  }
   const OwnedTensor weight = read_in_pieces(at, stored_dtype(at), stream);
   OwnedTensor bias_values;
   if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, stream);
