@@ -73,7 +73,7 @@ LT_INLINE vf interleave(vf a, vf b) {
     mask[lane] =
         high ? (second ? kWidth + lane : lane + step) : (second ? kWidth + lane - step : lane);
   }
-  return __builtin_shuffle(a, b, mask);
+  return shuffle(a, b, mask);
 }
 
 template <int step>

@@ -105,7 +105,7 @@ template <int distance>
 LT_INLINE vf swap_lanes(vf x) {
   vi mask;
   for (int lane = 0; lane < kWidth; ++lane) mask[lane] = lane ^ distance;
-  return __builtin_shuffle(x, mask);
+  return shuffle(x, x, mask);
 }
 
 template <int distance = kWidth / 2>

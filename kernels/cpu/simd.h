@@ -79,6 +79,19 @@ LT_INLINE void store1(uint16_t* p, float x) {
   *p = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+// Lanes of a, numbered from 0, and of b, from kWidth on, in the order of `index`. Clang's own
+// shuffle takes literal constants only.
+LT_INLINE vf shuffle(vf a, vf b, vi index) {
+#if defined(__clang__)
+  vf out;
+  for (int lane = 0; lane < kWidth; ++lane)
+    out[lane] = index[lane] < kWidth ? a[index[lane]] : b[index[lane] - kWidth];
+  return out;
+#else
+  return __builtin_shuffle(a, b, index);
+#endif
+}
+
 LT_INLINE vf max(vf a, vf b) {
   return a > b ? a : b;
 }

@@ -50,7 +50,7 @@ std::string text(const std::variant<int64_t, std::string>& value) {
 nlohmann::ordered_json to_json(const BenchRow& row) {
   nlohmann::ordered_json j;
   for (const auto& [name, value] : row.labels)
-    std::visit([&](const auto& x) { j[name] = x; }, value);
+    std::visit([&j, &name = name](const auto& x) { j[name] = x; }, value);
   j["seconds_median"] = row.time.median_s;
   j["seconds_min"] = row.time.min_s;
   j["seconds_max"] = row.time.max_s;
