@@ -45,9 +45,9 @@ void convert_range(ConstTensor x, Tensor y, int64_t begin, int64_t end) {
 template <class Bits>
 bool finite_range(const void* data, int64_t begin, int64_t end, Bits exponent) {
   const Bits* x = static_cast<const Bits*>(data);
-  bool bad = false;
-  for (int64_t i = begin; i < end; ++i) bad |= (x[i] & exponent) == exponent;
-  return !bad;
+  Bits bad = 0;  // as wide as an element: a bool would keep the loop scalar
+  for (int64_t i = begin; i < end; ++i) bad |= Bits{(x[i] & exponent) == exponent};
+  return bad == 0;
 }
 
 bool finite_range(ConstTensor x, int64_t begin, int64_t end) {

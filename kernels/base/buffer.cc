@@ -17,12 +17,15 @@ void Buffer::Free::operator()(void* data) const {
 }
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
-  const size_t alignment = bytes >= 4 * kHugePage ? kHugePage : kAlignment;
-  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  data_.reset(std::aligned_alloc(alignment, rounded ? rounded : alignment));
+  const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  void* data = nullptr;
+  if (::posix_memalign(&data, alignment, rounded ? rounded : alignment) == 0) data_.reset(data);
   if (!data_) fail(ExitCode::error, "out of memory: {} bytes could not be allocated", bytes);
-  // Fewer page faults and TLB misses; advice only, so a refusal changes nothing.
-  if (alignment == kHugePage) (void)madvise(data_.get(), rounded, MADV_HUGEPAGE);
+  // Fewer page faults and TLB misses; advice only, so a refusal changes nothing. Whole pages: the
+  // rest would cost up to 2 MiB more.
+  if (alignment == kHugePage)
+    (void)madvise(data_.get(), bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 }
 
 }  // namespace longtake

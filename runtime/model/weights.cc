@@ -14,8 +14,8 @@ namespace longtake {
 
 namespace {
 
-// Large enough to keep a disk busy, small enough to share a tensor between threads.
-constexpr uint64_t kPieceBytes = uint64_t{4} << 20;
+// Elements that one task reads, checks and converts while they are in its cache.
+constexpr int64_t kPiece = int64_t{1} << 19;
 
 struct Location {
   const SafetensorsFile* file;
@@ -40,23 +40,30 @@ void check_finite(ConstTensor data, const Location& at, StreamRef stream) {
     fail(ExitCode::bad_data, "{}: expected numbers, found NaN or infinity", at.where());
 }
 
-OwnedTensor read_stored(const Location& at, StreamRef stream) {
-  OwnedTensor out(stored_dtype(at), at.entry->shape);
-  const uint64_t bytes = at.entry->bytes;
-  const auto pieces = static_cast<int64_t>((bytes + kPieceBytes - 1) / kPieceBytes);
-  char* to = static_cast<char*>(out.view().data);
-  stream.pool().parallel_for(pieces, [&](int64_t piece, int) {
-    const uint64_t begin = static_cast<uint64_t>(piece) * kPieceBytes;
-    at.file->read(*at.entry, begin, std::min(kPieceBytes, bytes - begin), to + begin);
-  });
-  check_finite(out, at, stream);
-  return out;
+// Elements [begin, begin + n) of the tensor, straight to `to` or through a worker's scratch memory
+// when the type changes. Runs inside a task: the operators get a team of one.
+void read_piece(const Location& at, int64_t begin, int64_t n, Tensor to, void* scratch) {
+  const DType stored = stored_dtype(at);
+  const uint64_t size = size_bytes(stored);
+  const Tensor raw(stored == to.dtype ? to.data : scratch, stored, {n});
+  at.file->read(*at.entry, static_cast<uint64_t>(begin) * size, static_cast<uint64_t>(n) * size,
+                raw.data);
+  ThreadPool alone(1);
+  check_finite(raw, at, StreamRef(alone));
+  if (stored != to.dtype) convert(raw, to, StreamRef(alone));
 }
 
-OwnedTensor in_dtype(OwnedTensor stored, DType dtype, StreamRef stream) {
-  if (stored.dtype() == dtype) return stored;
-  OwnedTensor out(dtype, stored.shape());
-  convert(stored, out, stream);
+OwnedTensor read_in_pieces(const Location& at, DType dtype, StreamRef stream) {
+  const DType stored = stored_dtype(at);
+  OwnedTensor out(dtype, at.entry->shape);
+  const int64_t elements = out.numel();
+  const Tensor flat = out.view().reshape({elements});
+  ThreadPool& pool = stream.pool();
+  pool.parallel_for((elements + kPiece - 1) / kPiece, [&](int64_t piece, int worker) {
+    const int64_t begin = piece * kPiece, end = std::min(elements, begin + kPiece);
+    void* scratch = stored == dtype ? nullptr : pool.scratch(worker, kPiece * size_bytes(stored));
+    read_piece(at, begin, end - begin, flat.rows(begin, end), scratch);
+  });
   return out;
 }
 
@@ -160,7 +167,7 @@ OwnedTensor Weights::read(const std::string& name, const Shape& expected, DType 
                           StreamRef stream) const {
   const Location at = files_->at(name);
   check_shape(at, expected);
-  return in_dtype(read_stored(at, stream), dtype, stream);
+  return read_in_pieces(at, dtype, stream);
 }
 
 OwnedTensor Weights::read_rows(const std::string& name, const Shape& expected,
@@ -182,17 +189,21 @@ OwnedTensor Weights::read_rows(const std::string& name, const Shape& expected,
                   to + static_cast<uint64_t>(i) * row_bytes);
   });
   check_finite(out, at, stream);
-  return in_dtype(std::move(out), dtype, stream);
+  if (out.dtype() == dtype) return out;
+  OwnedTensor converted(dtype, shape);
+  convert(out, converted, stream);
+  return converted;
 }
 
 Linear Weights::linear(const std::string& prefix, int64_t out, int64_t in, bool bias, DType compute,
                        StreamRef stream) const {
   const Location at = files_->at(prefix + ".weight");
-  // A convolution whose kernel is its stride is a product too: what follows the outputs is one axis.
+  // A convolution whose kernel is its stride is a product too: what follows the outputs is one
+  // axis.
   const Shape& stored = at.entry->shape;
   if (stored.rank() < 2 || stored[0] != out || stored.inner_numel() != in)
     check_shape(at, {out, in});
-  const OwnedTensor weight = read_stored(at, stream);
+  const OwnedTensor weight = read_in_pieces(at, stored_dtype(at), stream);
   OwnedTensor bias_values;
   if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, stream);
   return Linear(weight.view().reshape({out, in}), bias ? bias_values.view() : ConstTensor{},

@@ -40,8 +40,8 @@ class Weights {
   OwnedTensor read_rows(const std::string& name, const Shape& expected,
                         std::span<const int32_t> rows, DType dtype, StreamRef stream) const;
 
-  // `prefix`.weight [out, in] (or with `in` split over several dimensions) and, when `bias`, `prefix`.bias [out],
-  // packed for `compute`.
+  // `prefix`.weight [out, in] (or with `in` split over several dimensions) and, when `bias`,
+  // `prefix`.bias [out], packed for `compute`.
   Linear linear(const std::string& prefix, int64_t out, int64_t in, bool bias, DType compute,
                 StreamRef stream) const;
 

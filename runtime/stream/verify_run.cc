@@ -36,15 +36,18 @@ void verify_block(const LatentReader& reader, size_t block, bool full, Sha256& h
 }
 
 // Files of no commit do no harm: a writer that was stopped between rename and commit leaves one.
-void note_leftovers(const LatentReader& reader, RunReport& report) {
-  std::set<std::string> known;
-  for (const CommittedBlock& b : reader.blocks()) known.insert(b.file);
+// The folder is listed before the log is read again, so that what a running writer adds meanwhile
+// is not among them.
+void note_leftovers(const std::filesystem::path& run, RunReport& report) {
+  std::set<std::string> names;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(reader.path() / "out", error)) {
-    const std::string name = entry.path().filename().string();
-    if (!known.contains("out/" + name)) {
-      report.notes.push_back(fmt::format("out/{} belongs to no commit", name));
-    }
+  for (const auto& entry : std::filesystem::directory_iterator(run / "out", error)) {
+    names.insert("out/" + entry.path().filename().string());
+  }
+  const LatentReader now(run);
+  for (const CommittedBlock& b : now.blocks()) names.erase(b.file);
+  for (const std::string& name : names) {
+    report.notes.push_back(name + " belongs to no commit");
   }
 }
 
@@ -70,7 +73,7 @@ RunReport verify_run(const std::filesystem::path& run, bool full) {
     report.bytes += reader.blocks()[i].bytes;
     verify_block(reader, i, full, hash, report);
   }
-  note_leftovers(reader, report);
+  note_leftovers(run, report);
   if (full && report.problems.empty()) report.latents_sha256 = hash.hex();
   return report;
 }

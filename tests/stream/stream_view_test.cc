@@ -24,7 +24,9 @@ TEST_CASE("stream.h5 shows all committed blocks as one data set") {
   const hid_t dataset = H5Dopen2(file, "/latents", H5P_DEFAULT);
   REQUIRE(dataset >= 0);
   std::array<hsize_t, 4> dims{};
-  H5Sget_simple_extent_dims(H5Dget_space(dataset), dims.data(), nullptr);
+  const hid_t space = H5Dget_space(dataset);
+  H5Sget_simple_extent_dims(space, dims.data(), nullptr);
+  H5Sclose(space);
   std::vector<float> found(5 * 4 * 6 * 5);
   const herr_t read =
       H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, found.data());

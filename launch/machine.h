@@ -1,0 +1,18 @@
+// Threads and precision that a command uses when nobody says anything.
+#pragma once
+
+#include "kernels/base/dtype.h"
+#include "launch/run_config.h"
+
+namespace longtake {
+
+// `asked` > 0, else the processors this process may use.
+int choose_threads(int asked);
+
+// auto is f32 on the CPU: exact, and the speed of bf16 needs a processor that multiplies it.
+DType choose_precision(Precision precision);
+
+// This build runs on the CPU only; fails with ExitCode::usage when CUDA is asked for.
+void check_device(DeviceChoice device);
+
+}  // namespace longtake

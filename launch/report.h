@@ -1,0 +1,42 @@
+// What a run did and how long it took: report.json for programs, report.txt for people.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace longtake {
+
+struct RankReport {
+  int rank = 0;
+  std::string host;
+  int64_t first_layer = 0, last_layer = 0;  // [first, last)
+  uint64_t weight_bytes = 0, peak_bytes = 0, device_peak_bytes = 0;
+  double compute_s = 0, comm_s = 0, wait_s = 0, io_s = 0;
+};
+
+struct RunReport {
+  int ranks = 1, stages = 1, branches = 1, workers = 0;
+  std::string device = "cpu", precision = "f32", isa;
+  int threads = 1;
+  int64_t frames = 0, blocks = 0, steps = 0, seed = 0;
+  std::string latents_sha256;
+  struct Seconds {
+    double total = 0, load = 0, text = 0, denoise = 0, decode = 0, first_frames = 0;
+  } seconds;
+  std::vector<RankReport> per_rank;
+
+  double frames_per_second() const {
+    return seconds.total > 0 ? static_cast<double>(frames) / seconds.total : 0;
+  }
+};
+
+std::string to_json(const RunReport& report);
+std::string to_text(const RunReport& report);
+void write_report(const RunReport& report, const std::filesystem::path& run);
+
+uint64_t peak_resident_bytes();  // of this process so far
+std::string host_name();
+
+}  // namespace longtake

@@ -1,0 +1,106 @@
+// What a rank does, as data (architecture.md 3). A plan is one list of these per rank; the executor
+// has one small function for each and decides nothing.
+//
+// A visit is one forward of one block at one step through all stages, for all branches that the
+// rank's pipeline computes. Versions are explicit: a visit names exactly what it reads, so nothing
+// depends on what has already arrived.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "parallel/ids.h"
+
+namespace longtake {
+
+// What travels between ranks. Tokens: residual stream of a visit, stage k -> k + 1. Latent: the new
+// version of a block, last stage -> first. Velocity: of one branch, between the two last ranks.
+enum class Payload { tokens, latent, velocity };
+
+// Keys and values of a block's first (head) or last (tail) context frames, written at a visit, on
+// every rank for the layers it owns (queue.md; golden block_queue README).
+enum class Edge { head, tail };
+struct Features {
+  Edge edge = Edge::head;
+  BlockId block;
+  StepId step;
+  bool operator==(const Features&) const = default;
+};
+
+// A block's latents after `version` steps; 0 is noise.
+struct Latent {
+  BlockId block;
+  StepId version;
+  bool operator==(const Latent&) const = default;
+};
+
+// First and last stage: make the block's noise (version 0); the last also makes its solver state.
+struct Admit {
+  BlockId block;
+};
+// First stage: latents to tokens. With `prefix` (rule dualparal) the last context frames of that
+// latent are put before the block's own and go through the layers with them.
+struct Embed {
+  BlockId block;
+  StepId step;
+  std::optional<Latent> prefix;
+};
+struct Recv {
+  Payload payload;
+  BlockId block;
+  StepId step;  // of Payload::latent: the version
+  RankId from;
+};
+// Does not wait: the payload is copied or kept until it has left.
+struct Send {
+  Payload payload;
+  BlockId block;
+  StepId step;
+  RankId to;
+};
+// This stage's layers on the visit's tokens. Reads `prefix` and `suffix`, publishes what is asked
+// for.
+struct Forward {
+  BlockId block;
+  StepId step;
+  std::optional<Features> prefix, suffix;
+  bool prefix_tokens = false;  // rule dualparal: the tokens begin with a latent prefix
+  bool publish_head = false, publish_tail = false;
+};
+// Last stage: tokens to the velocity of the own branches.
+struct Head {
+  BlockId block;
+  StepId step;
+};
+// Last stage: guidance and solver; makes version step + 1.
+struct SolverStep {
+  BlockId block;
+  StepId step;
+};
+// Last stage, branch 0: the finished block goes to the latent stream.
+struct Emit {
+  BlockId block;
+};
+// Gives memory back: exactly once for everything that was made or received and kept.
+struct ReleaseFeatures {
+  Features features;
+};
+struct ReleaseLatent {
+  Latent latent;
+};
+struct ReleaseSolver {
+  BlockId block;
+};
+
+using Instruction = std::variant<Admit, Embed, Recv, Send, Forward, Head, SolverStep, Emit,
+                                 ReleaseFeatures, ReleaseLatent, ReleaseSolver>;
+
+// One line, for instance "forward b7 s12 prefix tail(b6 s12) suffix head(b8 s11) publish head
+// tail".
+std::string to_text(const Instruction& instruction);
+// The inverse; fails with bad_data naming the text.
+Instruction parse_instruction(const std::string& line);
+
+}  // namespace longtake

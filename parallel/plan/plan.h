@@ -1,0 +1,63 @@
+// The schedule of a video on a mesh, made sweep by sweep: memory does not grow with the video.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "parallel/mesh.h"
+#include "parallel/plan/instruction.h"
+
+namespace longtake {
+
+enum class ContextRule { dualparal, aligned, causal, isolated };
+
+// How a video is cut into blocks of latent frames: block 0 has block_frames + context_frames
+// frames, the others block_frames, the last may be shorter.
+struct BlockLayout {
+  int64_t block_frames = 8;             // B
+  int64_t context_frames = 4;           // c <= B; 0: every rule is `isolated`
+  std::optional<int64_t> total_frames;  // empty: unbounded
+
+  std::optional<int64_t> blocks() const;  // M
+  int64_t first_frame(BlockId block) const;
+  int64_t frames(BlockId block) const;  // own frames of a block
+};
+
+struct PlanSpec {
+  Mesh mesh;
+  BlockLayout layout;
+  int64_t steps = 1;    // Q
+  int64_t stagger = 1;  // r >= 1: steps between neighbouring blocks
+  ContextRule rule = ContextRule::aligned;
+  bool guided = true;  // with branches = 2 it must be
+};
+
+// Fails with ExitCode::usage, with the reason and the best use of these ranks, when the mesh does
+// not fit: stages > min(Q / r, M) starve (architecture.md 3).
+void check_spec(const PlanSpec& spec);
+
+// Instructions of all ranks, one sweep after the other. Sweep i visits every live block b at step
+// i - b r, newest first (`causal`: oldest first).
+class PlanMaker {
+ public:
+  explicit PlanMaker(PlanSpec spec);
+
+  const PlanSpec& spec() const { return spec_; }
+  int64_t sweep() const { return sweep_; }  // the next one
+  std::optional<int64_t> sweeps() const;    // (M - 1) r + Q
+  bool done() const;
+  // Appends the next sweep's instructions of one rank. Every rank's list is made by its own
+  // PlanMaker or by one for all: next() moves on.
+  void append(RankId rank, std::vector<Instruction>& out) const;
+  void next() { ++sweep_; }
+
+ private:
+  PlanSpec spec_;
+  int64_t sweep_ = 0;
+};
+
+// All ranks' lists of a bounded video.
+std::vector<std::vector<Instruction>> make_plan(const PlanSpec& spec);
+
+}  // namespace longtake

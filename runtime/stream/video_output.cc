@@ -1,0 +1,49 @@
+#include "runtime/stream/video_output.h"
+
+#include "kernels/base/error.h"
+#include "runtime/stream/frame.h"
+
+namespace longtake {
+
+VideoOutput::VideoOutput(const ModelFolder& folder, const VideoTarget& target, int64_t height,
+                         int64_t width, const VideoWriter::Notice& notice, StreamRef stream)
+    : target_(target),
+      writer_(target.video, static_cast<int>(width), static_cast<int>(height), target.fps, notice),
+      sheet_(target.end - target.begin, static_cast<int>(width), static_cast<int>(height)),
+      rgb_(static_cast<size_t>(3 * height * width)) {
+  if (!folder.vae_config)
+    fail(ExitCode::missing_input,
+         "model {}: expected a VAE, found none (--latents-only needs none)", folder.root.string());
+  const Weights weights(folder.vae, WeightsOf::vae);
+  decoder_.emplace(weights, *folder.vae_config, stream);
+}
+
+void VideoOutput::push(ConstTensor latents, StreamRef stream) {
+  LT_CHECK(latents.rank() == 4, "expected latents [frames, channels, h, w], found {}",
+           latents.shape.text());
+  for (int64_t t = 0; t < latents.dim(0); ++t) {
+    if (decoded_ >= target_.end) return;
+    const ConstTensor frame =
+        latents.rows(t, t + 1).reshape({latents.dim(1), latents.dim(2), latents.dim(3)});
+    decoder_->decode(
+        frame, [this](ConstTensor picture) { take(picture); }, stream);
+  }
+}
+
+void VideoOutput::take(ConstTensor frame) {
+  const int64_t index = decoded_++;
+  if (index < target_.begin || index >= target_.end) return;
+  LT_CHECK(frame.numel() == static_cast<int64_t>(rgb_.size()), "a decoded frame has the shape {}",
+           frame.shape.text());
+  to_rgb(frame, rgb_.data());
+  writer_.write(rgb_.data());
+  sheet_.offer(index - target_.begin, rgb_.data());
+  ++written_;
+}
+
+void VideoOutput::close() {
+  writer_.close();
+  if (!target_.preview.empty()) sheet_.write(target_.preview);
+}
+
+}  // namespace longtake

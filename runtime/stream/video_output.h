@@ -1,0 +1,47 @@
+// Latents to pictures: the decoder, the video file and the contact sheet behind one call. Frames
+// appear in the file as their block is pushed.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/model/model_config.h"
+#include "runtime/model/vae_decoder.h"
+#include "runtime/stream/contact_sheet.h"
+#include "runtime/stream/video_writer.h"
+
+namespace longtake {
+
+struct VideoTarget {
+  std::filesystem::path video;
+  std::filesystem::path preview;  // empty: none
+  double fps = 16;
+  int64_t begin = 0, end = 0;  // frames of the whole video that are written
+};
+
+class VideoOutput {
+ public:
+  // height and width in pixels.
+  VideoOutput(const ModelFolder& folder, const VideoTarget& target, int64_t height, int64_t width,
+              const VideoWriter::Notice& notice, StreamRef stream);
+
+  // The next latent frames, f32 [frames, channels, h, w] as they are stored.
+  void push(ConstTensor latents, StreamRef stream);
+  int64_t frames() const { return written_; }
+  void close();  // finishes the video, writes the preview
+
+ private:
+  void take(ConstTensor frame);
+
+  VideoTarget target_;
+  std::optional<VaeDecoder> decoder_;
+  VideoWriter writer_;
+  ContactSheet sheet_;
+  std::vector<uint8_t> rgb_;
+  int64_t decoded_ = 0, written_ = 0;
+};
+
+}  // namespace longtake
