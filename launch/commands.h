@@ -38,7 +38,7 @@ struct VerifyOptions {
 };
 
 struct BenchOptions {
-  std::string name;  // attention, gemm, block, stage, vae, text, channel, store
+  std::string name;  // one of bench_names()
   std::filesystem::path model, json;
   int64_t dim = 1536, heads = 12, head_dim = 128, ffn = 8960, tokens = 3120;
   int64_t kv_tokens = 0;  // 0: tokens

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "kernels/base/error.h"
+#include "launch/bench/bench.h"
 #include "launch/config_file.h"
 #include "launch/config_flags.h"
 #include "launch/nearest_name.h"
@@ -14,9 +15,6 @@
 namespace longtake {
 
 namespace {
-
-const std::vector<std::string> kBenches = {"attention", "gemm", "block",   "stage",
-                                           "vae",       "text", "channel", "store"};
 
 constexpr const char* kExitCodes =
     "Exit codes:\n"
@@ -190,11 +188,11 @@ void Parser::add_bench() {
       app_.add_subcommand("bench", "time one part and compare it with the reference");
   BenchOptions& b = out_.bench;
   std::string names;
-  for (const std::string& name : kBenches) names += (names.empty() ? "" : ", ") + name;
+  for (const std::string& name : bench_names()) names += (names.empty() ? "" : ", ") + name;
   command->add_option("name", b.name, names)
       ->type_name("NAME")
       ->required()
-      ->check(CLI::IsMember(kBenches).description(""));
+      ->check(CLI::IsMember(bench_names()).description(""));
   const auto number = [&](const char* flag, int64_t& value, const char* help, int64_t low = 1) {
     command->add_option(flag, value, help)
         ->type_name("N")

@@ -32,12 +32,40 @@ struct ThreadPool::State {
   std::atomic<uint64_t> generation{0};
   std::atomic<bool> stop{false};
 
+  // The call that runs. Workers read it only between enter() and leave(); run() changes it only
+  // when the gate is closed and empty. So a worker that wakes up late finds the gate closed, and
+  // nobody waits for it: the caller has done its share of the tasks.
   Call call = nullptr;
   void* context = nullptr;
   int64_t tasks = 0;
   std::atomic<int64_t> next{0};
-  std::atomic<int> busy{0};
+  std::atomic<uint32_t> gate{0};  // kOpen, plus the number of workers inside
+  static constexpr uint32_t kOpen = 1u << 31;
   std::exception_ptr error;
+
+  bool enter() {
+    uint32_t now = gate.load(std::memory_order_relaxed);
+    while (now & kOpen)
+      if (gate.compare_exchange_weak(now, now + 1, std::memory_order_acquire)) return true;
+    return false;
+  }
+
+  void leave() {
+    if (gate.fetch_sub(1, std::memory_order_release) != 1) return;
+    const std::lock_guard lock(mutex);
+    done.notify_one();
+  }
+
+  // Returns when no worker is inside.
+  void close() {
+    gate.fetch_and(~kOpen, std::memory_order_relaxed);
+    for (int i = 0; i < kSpins; ++i) {
+      if (gate.load(std::memory_order_acquire) == 0) return;
+      pause_cpu();
+    }
+    std::unique_lock lock(mutex);
+    done.wait(lock, [&] { return gate.load(std::memory_order_acquire) == 0; });
+  }
 
   void work(int worker) {
     for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
@@ -60,13 +88,11 @@ struct ThreadPool::State {
         std::unique_lock lock(mutex);
         start.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
       }
-      ++seen;
+      seen = generation.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_acquire)) return;
+      if (!enter()) continue;
       work(worker);
-      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        const std::lock_guard lock(mutex);
-        done.notify_one();
-      }
+      leave();
     }
   }
 };
@@ -95,23 +121,19 @@ void ThreadPool::run(int64_t tasks, Call call, void* context) {
     for (int64_t task = 0; task < tasks; ++task) call(context, task, 0);
     return;
   }
+  s.call = call;
+  s.context = context;
+  s.tasks = tasks;
+  s.error = nullptr;
+  s.next.store(0, std::memory_order_relaxed);
+  s.gate.store(State::kOpen, std::memory_order_release);
   {
     const std::lock_guard lock(s.mutex);
-    s.call = call;
-    s.context = context;
-    s.tasks = tasks;
-    s.error = nullptr;
-    s.next.store(0, std::memory_order_relaxed);
-    s.busy.store(threads_ - 1, std::memory_order_relaxed);
     s.generation.fetch_add(1, std::memory_order_release);
     s.start.notify_all();
   }
   s.work(0);
-  for (int i = 0; i < kSpins && s.busy.load(std::memory_order_acquire) != 0; ++i) pause_cpu();
-  if (s.busy.load(std::memory_order_acquire) != 0) {
-    std::unique_lock lock(s.mutex);
-    s.done.wait(lock, [&] { return s.busy.load(std::memory_order_acquire) == 0; });
-  }
+  s.close();
   if (s.error) std::rethrow_exception(s.error);
 }
 

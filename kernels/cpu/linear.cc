@@ -1,6 +1,7 @@
 #include "kernels/cpu/linear.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/norm.h"
@@ -50,6 +51,7 @@ struct LinearRun {
   StreamRef stream;
   int64_t rows, tile, tiles, panels;
   bool widen;                                   // x is bf16, the product is in f32
+  bool gather;                                  // rows of x are apart: oneDNN would be slow
   std::shared_ptr<const Matmul> matmuls[2][2];  // [last tile][last panel]
 
   void task(int64_t t, int64_t p, int worker) const;
@@ -60,14 +62,22 @@ struct LinearRun {
 
 const void* LinearRun::x_tile(int64_t begin, int64_t end, int worker) const {
   const ConstTensor x = args.x.rows(begin, end);
-  if (!widen) return x.data;
+  if (!widen && !gather) return x.data;
   const int64_t in = x.dim(1);
-  const size_t bytes = static_cast<size_t>(x.numel()) * sizeof(float);
-  auto* wide = static_cast<float*>(stream.pool().scratch(worker, bytes, 1));
-  for (int64_t row = 0; row < x.dim(0); ++row)
-    active_kernels().to_f32(static_cast<const uint16_t*>(x.data) + row * x.row_stride,
-                            wide + row * in, in);
-  return wide;
+  const size_t size = size_bytes(x.dtype);
+  const size_t row_bytes = static_cast<size_t>(in) * size_bytes(packed.math);
+  auto* dense = static_cast<char*>(
+      stream.pool().scratch(worker, static_cast<size_t>(x.dim(0)) * row_bytes, 1));
+  for (int64_t row = 0; row < x.dim(0); ++row, dense += row_bytes) {
+    const char* from =
+        static_cast<const char*>(x.data) + static_cast<size_t>(row * x.row_stride) * size;
+    if (widen)
+      active_kernels().to_f32(reinterpret_cast<const uint16_t*>(from),
+                              reinterpret_cast<float*>(dense), in);
+    else
+      std::memcpy(dense, from, row_bytes);
+  }
+  return dense - static_cast<size_t>(x.dim(0)) * row_bytes;
 }
 
 EpilogueRows LinearRun::epilogue(const float* acc, int64_t row, int64_t n, int64_t column,
@@ -139,18 +149,18 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
   const Linear::Packed& packed = weight.packed();
   const ConstTensor& x = args.x;
   if (x.dim(0) == 0) return;
-  LinearRun run{args, weight, packed, stream, 0, 0, 0, 0, false, {}};
+  LinearRun run{args, weight, packed, stream, 0, 0, 0, 0, false, false, {}};
   run.rows = x.dim(0);
   run.panels = static_cast<int64_t>(packed.panels.size());
   run.tile = tile_rows(run.rows, run.panels);
   run.tiles = ceil_div(run.rows, run.tile);
   run.widen = x.dtype != packed.math;
-  const int64_t in = weight.in(), x_stride = run.widen ? in : x.row_stride;
+  run.gather = !x.dense();
+  const int64_t in = weight.in();
   const int64_t m[2] = {run.tile, run.rows - (run.tiles - 1) * run.tile};
   const int64_t n[2] = {packed.panel, weight.out() - (run.panels - 1) * packed.panel};
   for (int i = 0; i < 2; ++i)
-    for (int j = 0; j < 2; ++j)
-      run.matmuls[i][j] = Matmul::get({m[i], n[j], in, x_stride, n[j], packed.math});
+    for (int j = 0; j < 2; ++j) run.matmuls[i][j] = Matmul::get({m[i], n[j], in, packed.math});
   stream.pool().parallel_for(run.tiles * run.panels, [&](int64_t task, int worker) {
     run.task(task % run.tiles, task / run.tiles, worker);
   });

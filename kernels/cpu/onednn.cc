@@ -183,9 +183,9 @@ std::shared_ptr<const Matmul> Matmul::get(const MatmulShape& s) {
   static Cache<MatmulShape, Matmul> cache;
   return cache.get(s, [&] {
     return guarded("matmul", [&] {
-      const memory::desc a({s.m, s.k}, data_type(s.dtype), memory::dims{s.a_stride, 1});
+      const memory::desc a({s.m, s.k}, data_type(s.dtype), memory::format_tag::ab);
       const memory::desc b = packed_weight_desc(s.n, s.k, s.dtype);
-      const memory::desc c({s.m, s.n}, memory::data_type::f32, memory::dims{s.c_stride, 1});
+      const memory::desc c({s.m, s.n}, memory::data_type::f32, memory::format_tag::ab);
       auto primitive = std::make_unique<Primitive>();
       primitive->desc = matmul_desc(a, b, c);
       primitive->primitive = dnnl::matmul(primitive->desc);

@@ -15,10 +15,9 @@ namespace longtake::cpu {
 // Does this processor multiply bf16, or is bf16 widened to f32 before?
 bool multiplies_bf16();
 
-// c[m, n] = a[m, k] b[k, n], c f32; a, b f32 or bf16, b packed.
+// c[m, n] = a[m, k] b[k, n], all dense, c f32; a, b f32 or bf16, b packed.
 struct MatmulShape {
   int64_t m, n, k;
-  int64_t a_stride, c_stride;
   DType dtype;
   auto operator<=>(const MatmulShape&) const = default;
 };

@@ -41,12 +41,13 @@ LT_INLINE void store(float* p, vf x) {
   *reinterpret_cast<vf_unaligned*>(p) = x;
 }
 
-// bf16 is the upper half of an f32; storing rounds to nearest even (inputs are not NaN).
+// bf16 is the upper half of an f32; storing rounds to nearest even. A NaN would
+// overflow when its low bits are set: all become the same one.
 LT_INLINE vf widen(vh h) {
   return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 LT_INLINE vh narrow(vf x) {
-  const vu u = (vu)x;
+  const vu u = x != x ? vu{} + 0x7fc00000u : (vu)x;
   return __builtin_convertvector((u + 0x7fffu + ((u >> 16) & 1u)) >> 16, vh);
 }
 LT_INLINE vf load(const uint16_t* p) {
@@ -76,6 +77,7 @@ LT_INLINE void store1(float* p, float x) {
 LT_INLINE void store1(uint16_t* p, float x) {
   uint32_t u;
   __builtin_memcpy(&u, &x, 4);
+  if (x != x) u = 0x7fc00000u;
   *p = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 

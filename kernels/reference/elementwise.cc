@@ -13,8 +13,9 @@ double silu(double x) {
 }
 
 double gelu_tanh(double x) {
-  return 0.5 * x *
-         (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+  // 1 + tanh(y) as 2 / (1 + e^-2y): no digits are lost where tanh is near -1.
+  const double y = std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+  return x / (1.0 + std::exp(-2.0 * y));
 }
 
 std::vector<double> silu(std::span<const double> x) {

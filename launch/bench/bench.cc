@@ -83,11 +83,11 @@ BenchTiming time_work(int repeat, double amount, const std::function<void()>& wo
   return {*low, median(seconds), *high, median(shares)};
 }
 
-BenchReport::BenchReport(std::string name, const BenchOptions& options)
-    : name_(std::move(name)), options_(options) {
+BenchReport::BenchReport(std::string name, const BenchSetup& setup)
+    : name_(std::move(name)), setup_(setup) {
   fmt::print("# longtake bench {}: {}, {} cores, {}, {} thread{}, {} repetitions\n", name_,
              cpu_model(), std::thread::hardware_concurrency(), longtake::name(active_isa()),
-             options_.threads, options_.threads == 1 ? "" : "s", options_.repeat);
+             setup_.threads, setup_.threads == 1 ? "" : "s", setup_.repeat);
 }
 
 void BenchReport::print_header(const BenchRow& row) const {
@@ -111,19 +111,20 @@ void BenchReport::add(BenchRow row) {
 }
 
 void BenchReport::close() {
-  if (options_.json.empty()) return;
+  if (setup_.json.empty()) return;
   nlohmann::ordered_json j;
   j["name"] = name_;
   j["machine"] = {{"cpu", cpu_model()},
                   {"cores", std::thread::hardware_concurrency()},
                   {"isa", longtake::name(active_isa())},
-                  {"threads", options_.threads}};
+                  {"threads", setup_.threads}};
   j["rows"] = nlohmann::ordered_json::array();
   for (const BenchRow& row : rows_) j["rows"].push_back(to_json(row));
-  std::ofstream file(options_.json);
+  std::ofstream file(setup_.json);
   file << j.dump(2) << '\n';
   file.close();
-  if (!file) fail(ExitCode::cannot_create, "bench {}: cannot write {}", name_, options_.json);
+  if (!file)
+    fail(ExitCode::cannot_create, "bench {}: cannot write {}", name_, setup_.json.string());
 }
 
 }  // namespace longtake

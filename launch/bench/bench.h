@@ -1,8 +1,9 @@
-// What all benches share: options, timing against the peak measured in the same run, a table and
-// JSON.
+// What all benches share: what they are told, timing against the peak measured in the same run, a
+// table and JSON.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -14,7 +15,8 @@
 
 namespace longtake {
 
-struct BenchOptions {
+// What a bench is told: launch/commands.h with nothing left to choose.
+struct BenchSetup {
   int64_t dim = 1536;
   int64_t heads = 12;
   int64_t head_dim = 128;
@@ -24,7 +26,8 @@ struct BenchOptions {
   DType dtype = DType::f32;                    // f32 or bf16
   int threads = 1;
   int repeat = 5;
-  std::string json;  // path, or empty
+  std::filesystem::path model;  // empty: random weights
+  std::filesystem::path json;   // empty: none
 };
 
 struct BenchTiming {
@@ -56,19 +59,26 @@ BenchTiming time_work(int repeat, double amount, const std::function<void()>& wo
 // Prints a header line before the first row and every row when it is added.
 class BenchReport {
  public:
-  BenchReport(std::string name, const BenchOptions& options);
+  BenchReport(std::string name, const BenchSetup& setup);
 
   void add(BenchRow row);
-  void close();  // writes the JSON file, when the options name one
+  void close();  // writes the JSON file, when the setup names one
 
  private:
   void print_header(const BenchRow& row) const;
 
   std::string name_;
-  BenchOptions options_;
+  BenchSetup setup_;
   std::vector<BenchRow> rows_;
 };
 
-void bench_attention(const BenchOptions& options);
+void bench_attention(const BenchSetup& setup);
+void bench_block(const BenchSetup& setup);
+void bench_gemm(const BenchSetup& setup);
+void bench_text(const BenchSetup& setup);
+void bench_weights(const BenchSetup& setup);
+
+// The benches that `longtake bench` knows, sorted.
+std::vector<std::string> bench_names();
 
 }  // namespace longtake

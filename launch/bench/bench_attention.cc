@@ -2,29 +2,16 @@
 // a head, packing of keys and values included.
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "kernels/attention.h"
 #include "kernels/base/error.h"
 #include "kernels/reference/attention.h"
 #include "launch/bench/bench.h"
+#include "launch/bench/normal_numbers.h"
 
 namespace longtake {
 
 namespace {
-
-OwnedTensor random_tensor(DType dtype, Shape shape, uint32_t seed) {
-  OwnedTensor x(dtype, shape);
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
-  for (int64_t i = 0; i < x.numel(); ++i) {
-    if (dtype == DType::bf16)
-      x.as<bf16>()[i] = to_bf16(normal(engine));
-    else
-      x.as<float>()[i] = normal(engine);
-  }
-  return x;
-}
 
 // Rows [begin, end) of one head.
 std::vector<double> head_rows(const OwnedTensor& x, int64_t head, int64_t begin, int64_t end) {
@@ -41,10 +28,10 @@ std::vector<double> head_rows(const OwnedTensor& x, int64_t head, int64_t begin,
 struct Problem {
   OwnedTensor q, k, v, out;
 
-  Problem(const BenchOptions& o, int64_t tokens, int64_t keys)
-      : q(random_tensor(o.dtype, {tokens, o.heads, o.head_dim}, 1)),
-        k(random_tensor(o.dtype, {keys, o.heads, o.head_dim}, 2)),
-        v(random_tensor(o.dtype, {keys, o.heads, o.head_dim}, 3)),
+  Problem(const BenchSetup& o, int64_t tokens, int64_t keys)
+      : q(normal_tensor(o.dtype, {tokens, o.heads, o.head_dim}, 1)),
+        k(normal_tensor(o.dtype, {keys, o.heads, o.head_dim}, 2)),
+        v(normal_tensor(o.dtype, {keys, o.heads, o.head_dim}, 3)),
         out(o.dtype, {tokens, o.heads, o.head_dim}) {}
 
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(q.dim(2))); }
@@ -78,31 +65,30 @@ struct Problem {
 
 }  // namespace
 
-void bench_attention(const BenchOptions& options) {
-  ThreadPool pool(options.threads);
+void bench_attention(const BenchSetup& setup) {
+  ThreadPool pool(setup.threads);
   const StreamRef stream(pool);
-  BenchReport report("attention", options);
-  for (const int64_t tokens : options.tokens) {
-    const int64_t keys = options.kv_tokens > 0 ? options.kv_tokens : tokens;
+  BenchReport report("attention", setup);
+  for (const int64_t tokens : setup.tokens) {
+    const int64_t keys = setup.kv_tokens > 0 ? setup.kv_tokens : tokens;
     LT_CHECK(tokens > 0, "bench attention: expected a positive number of tokens, found {}", tokens);
-    Problem problem(options, tokens, keys);
-    const double flops =
-        4.0 * static_cast<double>(tokens * keys * options.heads * options.head_dim);
+    Problem problem(setup, tokens, keys);
+    const double flops = 4.0 * static_cast<double>(tokens * keys * setup.heads * setup.head_dim);
     BenchRow row;
     row.time = time_work(
-        options.repeat, flops, [&] { problem.run(stream); },
-        [&] { return measure_core_peak(options.dtype, options.threads); });
+        setup.repeat, flops, [&] { problem.run(stream); },
+        [&] { return measure_core_peak(setup.dtype, setup.threads); });
     row.labels = {{"tokens", tokens},
                   {"kv_tokens", keys},
-                  {"heads", options.heads},
-                  {"head_dim", options.head_dim},
-                  {"dtype", std::string(name(options.dtype))}};
+                  {"heads", setup.heads},
+                  {"head_dim", setup.head_dim},
+                  {"dtype", std::string(name(setup.dtype))}};
     row.rate = flops / row.time.median_s * 1e-9;
     row.unit = "GFLOP/s";
     row.peak_share = row.time.share;
     row.error = 0;
     for (const int64_t query : {int64_t{0}, tokens / 2, tokens - 1})
-      row.error = std::max(*row.error, problem.error(query % options.heads, query));
+      row.error = std::max(*row.error, problem.error(query % setup.heads, query));
     report.add(std::move(row));
   }
   report.close();

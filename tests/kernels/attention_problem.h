@@ -15,22 +15,10 @@
 
 #include "kernels/attention.h"
 #include "kernels/reference/attention.h"
-#include "tests/support/random.h"
+#include "tests/kernels/rows.h"
 #include "tests/support/test_stream.h"
 
 namespace longtake::testing {
-
-inline double element(const ConstTensor& x, int64_t row, int64_t i) {
-  const int64_t at = row * x.row_stride + i;
-  return x.dtype == DType::bf16 ? double{to_float(x.as<bf16>()[at])} : double{x.as<float>()[at]};
-}
-
-inline std::vector<double> to_doubles(const ConstTensor& x) {
-  std::vector<double> out;
-  for (int64_t row = 0; row < x.dim(0); ++row)
-    for (int64_t i = 0; i < x.shape.inner_numel(); ++i) out.push_back(element(x, row, i));
-  return out;
-}
 
 struct AttentionSpec {
   DType dtype = DType::f32;

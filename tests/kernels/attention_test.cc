@@ -1,7 +1,6 @@
 // Attention against its oracle, and what must hold to the last bit.
 #include <doctest/doctest.h>
 
-#include <cstring>
 #include <limits>
 #include <random>
 
@@ -11,12 +10,7 @@
 namespace longtake::testing {
 namespace {
 
-constexpr DType kTypes[] = {DType::f32, DType::bf16};
 constexpr int64_t kTile = AttentionTiles::kTile;
-
-bool same_bits(const OwnedTensor& a, const OwnedTensor& b) {
-  return a.bytes() == b.bytes() && std::memcmp(a.view().data, b.view().data, a.bytes()) == 0;
-}
 
 void check_against_oracle(const AttentionSpec& spec) {
   CAPTURE(name(spec.dtype));
@@ -72,7 +66,7 @@ TEST_CASE("the oracle: two keys, checked by hand") {
 }
 
 TEST_CASE("attention agrees with the oracle for every head size") {
-  for (const DType dtype : kTypes)
+  for (const DType dtype : kComputeTypes)
     for (const int64_t dim :
          {1, 2, 3, 12, 16, 24, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 1024})
       check_against_oracle({dtype, 37, 2, dim, {75}});
@@ -80,7 +74,7 @@ TEST_CASE("attention agrees with the oracle for every head size") {
 
 TEST_CASE("attention agrees with the oracle for awkward lengths") {
   const int64_t lengths[] = {1, 2, 3, 7, 63, 65, 127, 129, 255, 257, 511, 515};
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     for (const int64_t keys : lengths) check_against_oracle({dtype, 5, 1, 64, {keys}});
     for (const int64_t queries : lengths) check_against_oracle({dtype, queries, 1, 24, {70}});
     check_against_oracle({dtype, 257, 1, 64, {257}});
@@ -89,7 +83,7 @@ TEST_CASE("attention agrees with the oracle for awkward lengths") {
 }
 
 TEST_CASE("keys may come in segments, each with a bias") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     check_against_oracle({dtype, 65, 2, 64, {129, 7}});
     check_against_oracle({dtype, 33, 2, 12, {1, 63, 200}});
     check_against_oracle({dtype, 33, 2, 128, {130, 0, 65}, {0.0f, 1.0f, std::log(3.0f)}});
@@ -98,7 +92,7 @@ TEST_CASE("keys may come in segments, each with a bias") {
 }
 
 TEST_CASE("segments are as good as one buffer, to the last bit") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     const AttentionProblem whole({dtype, 67, 2, 64, {391}});
     AttentionProblem parts({dtype, 67, 2, 64, {391}});
     const KeySegment all = parts.segments[0];
@@ -114,7 +108,7 @@ TEST_CASE("segments are as good as one buffer, to the last bit") {
 }
 
 TEST_CASE("a dense bias is added to the logits; -infinity hides keys") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     check_against_oracle({dtype, 65, 2, 64, {77, 200}, {}, true});
     check_against_oracle({dtype, 3, 2, 24, {515}, {}, true});
 
@@ -133,7 +127,7 @@ TEST_CASE("a dense bias is added to the logits; -infinity hides keys") {
 }
 
 TEST_CASE("logits far apart neither overflow nor lose the largest") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     AttentionProblem p({dtype, 2, 1, 16, {700}, {}, true});
     float* bias = p.bias.as<float>();
     for (int64_t i = 0; i < 1400; ++i)
@@ -169,7 +163,7 @@ TEST_CASE("a scale may be zero or negative") {
 }
 
 TEST_CASE("tile lists: only listed tiles count, empty rows give nothing") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     AttentionProblem p({dtype, 400, 2, 64, {300, 345}});
     std::mt19937 random(3);
     const Tiles tiles = make_tiles(p, [&](int64_t head, int64_t i, int64_t) {
@@ -186,7 +180,7 @@ TEST_CASE("tile lists: only listed tiles count, empty rows give nothing") {
 }
 
 TEST_CASE("a full tile list is the dense result, to the last bit") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     AttentionProblem p({dtype, 200, 2, 64, {515}});
     const Tiles tiles = make_tiles(p, [](int64_t, int64_t, int64_t) { return true; });
     const AttentionTiles view = tiles.view();
@@ -199,7 +193,7 @@ TEST_CASE("a full tile list is the dense result, to the last bit") {
 }
 
 TEST_CASE("the number of threads does not change a bit") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     const AttentionProblem p({dtype, 333, 3, 64, {129, 400}, {0.0f, 0.7f}});
 
     const Answer one = run(p, 1), two = run(p, 2), three = run(p, 3);
@@ -212,7 +206,7 @@ TEST_CASE("the number of threads does not change a bit") {
 
 TEST_CASE("a head's bits do not depend on the other heads or the other queries") {
   // Many heads are cut into larger query tiles than few; 40 heads of 200 queries against 1 of 64.
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     const AttentionProblem p({dtype, 200, 40, 32, {300}});
     const Answer all = run(p);
     const auto head = [](ConstTensor x, int64_t h) {
@@ -270,7 +264,7 @@ TEST_CASE("two halves of the keys merged by their sums are the whole") {
 }
 
 TEST_CASE("one key: its value") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     const AttentionProblem p({dtype, 3, 2, 24, {1}});
     const Answer got = run(p);
     // The weight is 1 up to the rounding of the logit; it is divided out again. bf16 hides that.
@@ -306,7 +300,7 @@ TEST_CASE("in bf16 the weights are rounded to bf16 before the second product") {
 }
 
 TEST_CASE("NaN in the inputs is seen in the result") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kComputeTypes) {
     AttentionProblem p({dtype, 8, 1, 64, {100}});
     OwnedTensor& matrix = p.matrices[0];
     const int64_t at = 3 * p.wide + 2;  // query 3

@@ -2,16 +2,40 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
-#include <cstdio>
-#include <filesystem>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "kernels/base/error.h"
 #include "launch/bench/bench.h"
+#include "launch/bench/normal_numbers.h"
+#include "launch/commands.h"
+#include "tests/support/scratch_folder.h"
 
 namespace longtake::testing {
+namespace {
+
+// What a bench of a few microseconds writes as JSON.
+template <class Change>
+nlohmann::json rows_of(void (*bench)(const BenchSetup&), Change change) {
+  const ScratchFolder folder;
+  BenchSetup setup;
+  setup.dim = 48;
+  setup.heads = 2;
+  setup.head_dim = 24;
+  setup.ffn = 96;
+  setup.tokens = {20};
+  setup.repeat = 2;
+  setup.json = folder / "rows.json";
+  change(setup);
+  bench(setup);
+  nlohmann::json j;
+  std::ifstream(setup.json) >> j;
+  return j;
+}
+
+}  // namespace
 
 TEST_CASE("time_work: seconds of one call, share of the peak it was given") {
   const auto nap = [] { std::this_thread::sleep_for(std::chrono::milliseconds(6)); };
@@ -26,21 +50,13 @@ TEST_CASE("time_work: seconds of one call, share of the peak it was given") {
   CHECK(t.share > 0.0);
 }
 
-TEST_CASE("bench_attention writes a row for each number of tokens") {
-  const auto path = std::filesystem::temp_directory_path() / "longtake_bench_test.json";
-  BenchOptions options;
-  options.tokens = {16, 130};
-  options.kv_tokens = 40;
-  options.heads = 2;
-  options.head_dim = 24;
-  options.repeat = 2;
-  options.json = path.string();
+TEST_CASE("bench attention writes a row for each number of tokens") {
+  const auto j = rows_of(bench_attention, [](BenchSetup& setup) {
+    setup.tokens = {16, 130};
+    setup.kv_tokens = 40;
+    setup.head_dim = 24;
+  });
 
-  bench_attention(options);
-
-  nlohmann::json j;
-  std::ifstream(path) >> j;
-  std::filesystem::remove(path);
   CHECK(j["name"] == "attention");
   CHECK(j["machine"]["threads"] == 1);
   REQUIRE(j["rows"].size() == 2);
@@ -52,16 +68,86 @@ TEST_CASE("bench_attention writes a row for each number of tokens") {
   CHECK(j["rows"][1]["error"] < 5e-6);
 }
 
-TEST_CASE("a bench whose JSON cannot be written says where") {
+TEST_CASE("bench gemm compares every product of a block with the reference") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto j = rows_of(bench_gemm, [&](BenchSetup& setup) { setup.dtype = dtype; });
+
+    REQUIRE(j["rows"].size() == 4);
+    CHECK(j["rows"][2]["out"] == 96);
+    for (const auto& row : j["rows"]) CHECK(row["error"] < (dtype == DType::f32 ? 1e-6 : 4e-3));
+    CHECK(j["rows"][0]["error"] > 0.0);
+  }
+}
+
+TEST_CASE("bench block times each part and the whole") {
+  const auto j = rows_of(bench_block, [](BenchSetup&) {});
+
+  REQUIRE(j["rows"].size() == 4);
+  CHECK(j["rows"][3]["part"] == "block");
+  double parts = 0;
+  for (int i = 0; i < 3; ++i)
+    parts += j["rows"][i]["rate"].get<double>() * j["rows"][i]["seconds_median"].get<double>();
+  const double whole =
+      j["rows"][3]["rate"].get<double>() * j["rows"][3]["seconds_median"].get<double>();
+  CHECK(whole == doctest::Approx(parts).epsilon(1e-9));  // operations
+}
+
+TEST_CASE("bench text and bench weights run on random weights") {
+  CHECK(rows_of(bench_text, [](BenchSetup&) {})["rows"].size() == 1);
+  const auto j = rows_of(bench_weights, [](BenchSetup&) {});
+  REQUIRE(j["rows"].size() == 2);
+  CHECK(j["rows"][1]["file MB"] == j["rows"][0]["file MB"]);
+  CHECK(j["rows"][1]["unit"] == "GB/s");
+}
+
+TEST_CASE("longtake bench finds a bench by its name") {
+  const ScratchFolder folder;
   BenchOptions options;
-  options.tokens = {1};
-  options.heads = 1;
-  options.head_dim = 4;
+  options.name = "gemm";
+  options.dim = options.ffn = options.tokens = 16;
+  options.threads = 3;
   options.repeat = 1;
-  options.json = "/nonexistent/bench.json";
+  options.dtype = Precision::bf16;
+  options.json = folder / "b.json";
+
+  CHECK(run_bench(options) == 0);
+
+  nlohmann::json j;
+  std::ifstream(options.json) >> j;
+  CHECK(j["name"] == "gemm");
+  CHECK(j["machine"]["threads"] == 3);
+  CHECK(j["rows"][0]["dtype"] == "bf16");
+}
+
+TEST_CASE("normal numbers have the mean, deviation and tails they should") {
+  std::vector<float> x(1'000'000);
+  fill_normal(x, 7, 0, 2.0f, 1.0f);
+
+  double mean = 0, square = 0, beyond = 0;
+  for (const float e : x) {
+    mean += e * 1e-6;
+    square += (e - 1.0) * (e - 1.0) * 1e-6;
+    beyond += std::abs(e - 1.0) > 4.0 ? 1e-6 : 0;
+  }
+  // Five standard errors of a million: 2 / 1000, 4 sqrt(2) / 1000, sqrt(0.0455) / 1000.
+  CHECK(std::abs(mean - 1.0) < 0.010);
+  CHECK(std::abs(square - 4.0) < 0.029);
+  CHECK(std::abs(beyond - 0.0455) < 0.00107);
+  std::vector<float> part(100);
+  fill_normal(part, 7, 123, 2.0f, 1.0f);
+  CHECK(std::equal(part.begin(), part.end(), x.begin() + 123));
+}
+
+TEST_CASE("a bench whose JSON cannot be written says where") {
+  BenchSetup setup;
+  setup.tokens = {1};
+  setup.heads = 1;
+  setup.head_dim = 4;
+  setup.repeat = 1;
+  setup.json = "/nonexistent/bench.json";
 
   try {
-    bench_attention(options);
+    bench_attention(setup);
     FAIL("nothing thrown");
   } catch (const Error& error) {
     CHECK(error.code() == ExitCode::cannot_create);

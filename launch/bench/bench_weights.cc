@@ -1,0 +1,113 @@
+// Reading a transformer against reading the same bytes with read() and copying them once: what no
+// loader can do without. Peak memory is the kernel's own count.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "launch/bench/bench.h"
+#include "launch/bench/random_weights.h"
+#include "runtime/model/transformer.h"
+
+namespace longtake {
+
+namespace {
+
+constexpr size_t kPiece = size_t{1} << 20;
+constexpr int64_t kLayers = 4;  // of the random model
+
+int64_t peak_bytes() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
+  return 0;
+}
+
+void reset_peak() {
+  std::ofstream("/proc/self/clear_refs") << "5";
+}
+
+std::vector<std::filesystem::path> files_of(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) return {path};
+  std::vector<std::filesystem::path> out;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (entry.path().extension() == ".safetensors") out.push_back(entry.path());
+  return out;
+}
+
+void read_and_copy(const std::vector<std::filesystem::path>& files) {
+  Buffer piece(kPiece);
+  for (const auto& path : files) {
+    Buffer all(std::filesystem::file_size(path));
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) fail(ExitCode::missing_input, "cannot read {}", path.string());
+    char* to = static_cast<char*>(all.data());
+    for (ssize_t n; (n = ::read(fd, piece.data(), kPiece)) > 0; to += n)
+      std::memcpy(to, piece.data(), static_cast<size_t>(n));
+    ::close(fd);
+  }
+}
+
+struct Source {
+  std::filesystem::path path;
+  TransformerConfig config;
+};
+
+Source find_source(const BenchSetup& setup, const TemporaryFolder& folder) {
+  if (!setup.model.empty()) {
+    const auto inside = setup.model / "transformer";
+    const auto path = std::filesystem::exists(inside) ? inside : setup.model;
+    return {path, read_transformer_config(path)};
+  }
+  TransformerConfig c;
+  c.heads = setup.heads;
+  c.head_dim = setup.head_dim;
+  c.in_channels = c.out_channels = 16;
+  c.text_dim = 4096;
+  c.ffn_dim = setup.ffn;
+  c.layers = kLayers;
+  const auto file = folder.path() / "diffusion_pytorch_model.safetensors";
+  write_random_weights(file, transformer_tensors(c), DType::bf16, 1);
+  return {file, c};
+}
+
+}  // namespace
+
+void bench_weights(const BenchSetup& setup) {
+  ThreadPool pool(setup.threads);
+  const StreamRef stream(pool);
+  const TemporaryFolder folder;
+  const Source source = find_source(setup, folder);
+  const auto files = files_of(source.path);
+  double bytes = 0;
+  for (const auto& file : files) bytes += static_cast<double>(std::filesystem::file_size(file));
+  BenchReport report("weights", setup);
+  size_t kept = 0;
+  const auto load = [&] {
+    const Weights weights(source.path, WeightsOf::transformer);
+    const Transformer model(weights, source.config, Transformer::all_units(source.config),
+                            setup.dtype, stream);
+    kept = model.weight_bytes();
+  };
+  const auto add = [&](const char* part, const std::function<void()>& work) {
+    reset_peak();
+    const int64_t before = peak_bytes();
+    BenchRow row;
+    row.time = time_work(setup.repeat, bytes, work, {});
+    const auto megabytes = [](double b) { return static_cast<int64_t>(b * 1e-6 + 0.5); };
+    row.labels = {{"part", std::string(part)},
+                  {"dtype", std::string(name(setup.dtype))},
+                  {"file MB", megabytes(bytes)},
+                  {"kept MB", megabytes(static_cast<double>(kept))},
+                  {"peak MB", megabytes(static_cast<double>(peak_bytes() - before))}};
+    row.rate = bytes / row.time.median_s * 1e-9;
+    row.unit = "GB/s";
+    report.add(std::move(row));
+  };
+  add("read+copy", [&] { read_and_copy(files); });
+  add("load", load);
+  report.close();
+}
+
+}  // namespace longtake

@@ -1,0 +1,52 @@
+// `longtake bench NAME`.
+#include <algorithm>
+#include <map>
+
+#include "kernels/base/error.h"
+#include "launch/bench/bench.h"
+#include "launch/commands.h"
+#include "launch/machine.h"
+
+namespace longtake {
+
+namespace {
+
+using Bench = void (*)(const BenchSetup&);
+
+const std::map<std::string, Bench>& benches() {
+  static const std::map<std::string, Bench> table = {
+      {"attention", bench_attention}, {"block", bench_block},     {"gemm", bench_gemm},
+      {"text", bench_text},           {"weights", bench_weights},
+  };
+  return table;
+}
+
+}  // namespace
+
+std::vector<std::string> bench_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, bench] : benches()) names.push_back(name);
+  return names;
+}
+
+int run_bench(const BenchOptions& options) {
+  check_device(options.device);
+  const auto bench = benches().find(options.name);
+  LT_CHECK(bench != benches().end(), "no bench is named {}", options.name);
+  BenchSetup setup;
+  setup.dim = options.dim;
+  setup.heads = options.heads;
+  setup.head_dim = options.head_dim;
+  setup.ffn = options.ffn;
+  setup.tokens = {options.tokens};
+  setup.kv_tokens = options.kv_tokens;
+  setup.dtype = choose_precision(options.dtype);
+  setup.threads = choose_threads(options.threads);
+  setup.repeat = static_cast<int>(options.repeat);
+  setup.model = options.model;
+  setup.json = options.json;
+  bench->second(setup);
+  return 0;
+}
+
+}  // namespace longtake
