@@ -31,10 +31,19 @@ Isa parse_isa_variable(const char* text) {
   }
 }
 
+// Open MPI's mpirun, MPICH's, and srun with PMIx or PMI. What rank this is is asked of MPI only.
+bool started_by_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS"}) {
+    if (std::getenv(name)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Environment read_environment() {
   Environment out;
+  out.mpi = started_by_launcher();
   if (const char* text = std::getenv("LONGTAKE_ISA")) out.isa = parse_isa_variable(text);
   if (const char* text = std::getenv("LONGTAKE_THREADS")) out.threads = parse_threads(text);
   return out;

@@ -11,6 +11,7 @@ namespace longtake {
 struct Environment {
   std::optional<Isa> isa;      // LONGTAKE_ISA
   std::optional<int> threads;  // LONGTAKE_THREADS
+  bool mpi = false;            // started by mpirun or srun: the launchers' own variables are there
 };
 
 // Fails with ExitCode::usage on a value that is not one.

@@ -1,23 +1,21 @@
-// `longtake generate`: prompt to run folder, one attention window per video.
+// `longtake generate`: prompts to a run folder with latent stream and video, on one rank or many.
 #include <chrono>
-#include <cstring>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <thread>
 
 #include "kernels/base/isa.h"
 #include "launch/commands.h"
+#include "launch/job.h"
 #include "launch/log.h"
 #include "launch/machine.h"
-#include "launch/precomputed.h"
 #include "launch/progress.h"
+#include "launch/rank_run.h"
 #include "launch/report.h"
-#include "launch/version.h"
-#include "runtime/exec/denoiser.h"
-#include "runtime/model/prompt_encoder.h"
-#include "runtime/sampler/noise.h"
-#include "runtime/sampler/solver.h"
-#include "runtime/stream/latent_store.h"
-#include "runtime/stream/video_output.h"
+#include "parallel/comm/comm.h"
+#include "parallel/comm/loopback_channel.h"
 
 namespace longtake {
 
@@ -29,17 +27,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
-
-// Adds the time of a scope to a counter.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& total) : total_(total), start_(Clock::now()) {}
-  ~Stopwatch() { total_ += seconds_since(start_); }
-
- private:
-  double& total_;
-  Clock::time_point start_;
-};
 
 // A run folder that this process made goes away again when nothing was committed to it.
 class FreshRun {
@@ -56,206 +43,216 @@ class FreshRun {
   bool fresh_;
 };
 
-// Latents [channels, frames, h, w] of the whole video.
-Shape latent_shape(const RunConfig& config, const ModelFolder& folder) {
-  const VaeConfig vae = folder.vae_config.value_or(VaeConfig{});
-  const int64_t multiple = vae.spatial_factor * folder.transformer_config.patch[1];
-  if (config.video.width % multiple != 0 || config.video.height % multiple != 0)
-    fail(ExitCode::usage, "video.width and video.height: {} needs multiples of {}, found {} x {}",
-         folder.variant, multiple, config.video.width, config.video.height);
-  return {folder.transformer_config.in_channels,
-          (config.video.frames - 1) / vae.temporal_factor + 1,
-          config.video.height / vae.spatial_factor, config.video.width / vae.spatial_factor};
-}
-
-std::unique_ptr<Solver> make_solver(const RunConfig& config, const ModelFolder& folder) {
-  const double shift = config.sampler.shift.value_or(folder.scheduler.shift);
-  if (config.sampler.solver.value_or(folder.scheduler.solver) == SchedulerConfig::Solver::euler)
-    return std::make_unique<Euler>(config.sampler.steps, shift);
-  return std::make_unique<UniPc>(config.sampler.steps, shift);
-}
-
-Guidance guidance_of(const RunConfig& config) {
-  return {config.sampler.guidance, config.sampler.guidance_2, config.sampler.boundary_ratio};
-}
-
-RunIdentity identity_of(const RunConfig& config, const ModelFolder& folder, const Shape& latent) {
-  RunIdentity id;
-  id.version = version();
-  id.configuration = to_yaml(config);
-  id.fingerprint = fingerprint(config);
-  id.model = folder.variant;
-  id.prompts = config.prompts;
-  id.seed = config.sampler.seed;
-  id.fps = config.video.fps;
-  id.video_frames = config.video.frames;
-  id.frames = latent[1];
-  id.channels = latent[0];
-  id.height = latent[2];
-  id.width = latent[3];
-  return id;
-}
-
-Conditions make_conditions(const RunConfig& config, const ModelFolder& folder, DType compute,
-                           StreamRef stream) {
-  const bool guided = config.sampler.guidance > 1 || config.sampler.guidance_2.value_or(0) > 1;
-  Conditions out;
-  if (!config.input.prompt_embeds.empty()) {
-    const PrecomputedText text(config.input.prompt_embeds, folder.transformer_config);
-    out.positive = text.prompt(0);
-    if (guided) out.negative = text.negative();
-    return out;
-  }
-  const PromptEncoder encoder(folder, compute, stream);
-  out.positive = encoder.encode(config.prompts.front().text, stream);
-  if (guided) out.negative = encoder.encode(config.negative_prompt, stream);
-  return out;
-}
-
-OwnedTensor make_noise(const RunConfig& config, const Shape& latent) {
-  if (!config.input.noise.empty()) return read_noise(config.input.noise, 0, latent);
-  OwnedTensor noise(DType::f32, latent);
-  const int64_t own = std::max(config.context.block, latent[1] - config.context.overlap);
-  NoisePool(static_cast<uint64_t>(config.sampler.seed), own, config.context.overlap).fill(0, noise);
-  return noise;
-}
-
-// [channels, frames, h, w] -> [frames, channels, h, w], as latents are stored.
-OwnedTensor time_first(const OwnedTensor& x) {
-  const int64_t c = x.dim(0), t = x.dim(1), plane = x.dim(2) * x.dim(3);
-  OwnedTensor out(DType::f32, {t, c, x.dim(2), x.dim(3)});
-  for (int64_t i = 0; i < c; ++i)
-    for (int64_t j = 0; j < t; ++j)
-      std::memcpy(out.as<float>() + (j * c + i) * plane, x.as<float>() + (i * t + j) * plane,
-                  static_cast<size_t>(plane) * sizeof(float));
-  return out;
-}
-
-class Generation {
+// Store, pictures and progress of the process that finishes blocks.
+class Output {
  public:
-  Generation(const RunConfig& config, const GenerateOptions& options)
-      : config_(config),
-        folder_(read_model_folder(config.model)),
-        latent_(latent_shape(config, folder_)),
-        compute_(choose_precision(config.precision)),
-        pool_(choose_threads(options.threads)),
-        stream_(pool_),
-        progress_(options.progress) {
-    state_.total_blocks = 1;
-    state_.total_steps = config.sampler.steps;
-    state_.total_frames = config.video.frames;
+  Output(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress)
+      : fresh_(job.config.output.run),
+        store_(job.config.output.run, job.identity()),
+        progress_(progress) {
+    if (!store_.notice().empty()) log_info("{}", store_.notice());
+    const RunConfig& c = job.config;
+    if (!c.output.latents_only) {
+      const VideoTarget target{c.output.run / c.output.video, c.output.run / "preview.png",
+                               c.video.fps, 0, c.video.frames};
+      video_.emplace(
+          job.folder, target, c.video.height, c.video.width,
+          [](const std::string& notice) { log_warning("{}", notice); }, StreamRef(pool));
+    }
+    writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool);
+    state_.total_blocks = job.plan.layout.blocks().value_or(0);
+    state_.total_steps = state_.total_blocks * job.plan.steps;
+    state_.total_frames = video_ ? c.video.frames : 0;
   }
 
-  void run() {
-    if (config_.prompts.size() > 1)
-      log_warning("the storyboard has {} prompts; a video of one window follows the first",
-                  config_.prompts.size());
-    FreshRun fresh(config_.output.run);
-    LatentStore store(config_.output.run, identity_of(config_, folder_, latent_));
-    if (!store.notice().empty()) log_info("{}", store.notice());
-    const OwnedTensor latents = time_first(denoise());
-    store.append(latents);
-    fresh.keep();
-    report_.latents_sha256 = store.latents_sha256();
-    store.close();
-    state_.blocks = 1;
-    if (!config_.output.latents_only) decode(latents);
+  StreamWriter& writer() { return *writer_; }
+
+  void update(int64_t visits) {
+    state_.steps = visits;
+    state_.blocks = writer_->blocks();
+    state_.frames = writer_->frames();
     progress_.update(state_);
+    if (state_.blocks > 0) fresh_.keep();
+  }
+
+  std::string finish() {
+    writer_->finish();
+    update(state_.total_steps);
+    fresh_.keep();
     progress_.finish();
-    finish_report();
+    const std::string hash = store_.latents_sha256();
+    store_.close();
+    return hash;
   }
 
  private:
-  OwnedTensor denoise() {
-    Conditions conditions;
-    {
-      const Stopwatch watch(report_.seconds.text);
-      conditions = make_conditions(config_, folder_, compute_, stream_);
-    }
-    const auto solver = make_solver(config_, folder_);
-    const Schedule& schedule = solver->schedule();
-    Denoiser denoiser(folder_, guidance_of(config_), conditions, compute_);
-    {
-      const Stopwatch watch(report_.seconds.load);
-      denoiser.load(schedule.timesteps.front(), stream_);
-    }
-    const Stopwatch watch(report_.seconds.denoise);
-    SolverState state;
-    state.latent = make_noise(config_, latent_);
-    OwnedTensor velocity(DType::f32, latent_);
-    progress_.update(state_);
-    while (state.step < schedule.steps()) {
-      denoiser.velocity(state.latent, schedule.timesteps[static_cast<size_t>(state.step)], velocity,
-                        stream_);
-      solver->advance(state, velocity, stream_);
-      state_.steps = state.step;
-      progress_.update(state_);
-    }
-    weight_bytes_ = denoiser.weight_bytes();
-    return std::move(state.latent);
+  FreshRun fresh_;
+  LatentStore store_;
+  std::optional<VideoOutput> video_;
+  std::optional<StreamWriter> writer_;
+  Progress progress_;
+  ProgressState state_;
+};
+
+class Generation {
+ public:
+  Generation(const RunConfig& config, const GenerateOptions& options, Comm& comm)
+      : options_(options),
+        comm_(comm),
+        loopback_(loopback_ranks(config, comm)),
+        job_(make_job(config, comm, loopback_ > 0 ? loopback_ : comm.ranks())),
+        threads_(options.threads > 0
+                     ? options.threads
+                     : std::max(1, choose_threads(0) / std::max(comm.ranks_on_node(), loopback_))) {
+    report_.ranks = static_cast<int>(job_.plan.mesh.ranks());
   }
 
-  void decode(ConstTensor latents) {
-    const Stopwatch watch(report_.seconds.decode);
-    const VideoTarget target{config_.output.run / config_.output.video,
-                             config_.output.run / "preview.png", config_.video.fps, 0,
-                             config_.video.frames};
-    VideoOutput video(
-        folder_, target, config_.video.height, config_.video.width,
-        [](const std::string& notice) { log_warning("{}", notice); }, stream_);
-    for (int64_t t = 0; t < latents.dim(0); ++t) {
-      video.push(latents.rows(t, t + 1), stream_);
-      state_.frames = video.frames();
-      if (report_.seconds.first_frames == 0) report_.seconds.first_frames = seconds_since(start_);
-      progress_.update(state_);
+  void run() {
+    if (comm_.rank() == 0) log_debug("{}", to_yaml(job_.config));
+    const int here = comm_.rank();
+    const auto emitter = static_cast<int>(emitting_rank(job_.plan.mesh).value);
+    ThreadPool pool(threads_);
+    std::optional<Output> output;
+    if (loopback_ > 0 || here == emitter) {
+      const auto mode =
+          report_.ranks == 1 ? StreamWriter::Mode::caller : StreamWriter::Mode::background;
+      output.emplace(job_, mode, pool, options_.progress);
     }
-    video.close();
+    const Clock::time_point text = Clock::now();
+    prompts_ = make_prompts(job_, comm_, StreamRef(pool));
+    report_.seconds.text = seconds_since(text);
+    if (loopback_ > 0)
+      run_loopback(*output);
+    else
+      run_rank(pool, output ? &*output : nullptr);
+    std::string hash;
+    if (output) hash = output->finish();
+    // The emitting rank knows the hash; rank 0 writes the report.
+    finish_report(comm_.gather(hash));
   }
 
-  void finish_report() {
-    report_.precision = name(compute_);
+ private:
+  static int loopback_ranks(const RunConfig& config, const Comm& comm) {
+    if (config.parallel.transport != TransportChoice::loopback) return 0;
+    if (comm.ranks() > 1)
+      fail(ExitCode::usage,
+           "parallel.transport: loopback makes ranks in one process, without mpirun");
+    return static_cast<int>(config.parallel.stages.value_or(1) *
+                            config.parallel.branches.value_or(1));
+  }
+
+  void run_rank(ThreadPool& pool, Output* output) {
+    const auto transport = comm_.transport(
+        {std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))});
+    const auto update = [output](int64_t visits) {
+      if (output) output->update(visits);
+    };
+    RankRun rank(job_, {comm_.rank()}, prompts_, transport.get(),
+                 output ? &output->writer() : nullptr, pool, update);
+    comm_.barrier("all ranks to have read their layers");
+    report_.seconds.load = seconds_since(start_) - report_.seconds.text;
+    const Clock::time_point start = Clock::now();
+    rank.run();
+    report_.seconds.denoise = seconds_since(start);
+    for (const std::string& packed : comm_.gather(pack(rank.report())))
+      report_.per_rank.push_back(unpack(packed));
+  }
+
+  // Ranks as threads, each with its own pool.
+  void run_loopback(Output& output) {
+    LoopbackJob loopback(
+        loopback_, {std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))});
+    std::vector<std::thread> ranks;
+    std::vector<RankReport> reports(static_cast<size_t>(loopback_));
+    std::mutex mutex;
+    std::exception_ptr error;
+    const Clock::time_point start = Clock::now();
+    const int emitter = static_cast<int>(emitting_rank(job_.plan.mesh).value);
+    for (int r = 0; r < loopback_; ++r)
+      ranks.emplace_back([&, r] {
+        try {
+          ThreadPool pool(threads_);
+          const auto transport = loopback.transport(r);
+          const auto update = [&, r](int64_t visits) {
+            if (r == emitter) output.update(visits);
+          };
+          RankRun rank(job_, {r}, prompts_, transport.get(),
+                       r == emitter ? &output.writer() : nullptr, pool, update);
+          rank.run();
+          reports[static_cast<size_t>(r)] = rank.report();
+        } catch (const std::exception& e) {
+          const std::lock_guard lock(mutex);
+          if (!error) error = std::current_exception();
+          loopback.abort(e.what());
+        }
+      });
+    for (std::thread& rank : ranks) rank.join();
+    if (error) std::rethrow_exception(error);
+    report_.seconds.denoise = seconds_since(start);
+    report_.per_rank = reports;
+  }
+
+  void finish_report(const std::vector<std::string>& hashes) {
+    if (comm_.rank() != 0) return;
+    for (const std::string& hash : hashes)
+      if (!hash.empty()) report_.latents_sha256 = hash;
+    report_.stages = static_cast<int>(job_.plan.mesh.stages);
+    report_.branches = static_cast<int>(job_.plan.mesh.branches);
+    report_.precision = name(job_.compute);
     report_.isa = name(active_isa());
-    report_.threads = pool_.threads();
-    report_.frames = config_.video.frames;
-    report_.blocks = 1;
-    report_.steps = config_.sampler.steps;
-    report_.seed = config_.sampler.seed;
+    report_.threads = threads_;
+    report_.frames = job_.config.video.frames;
+    report_.blocks = job_.plan.layout.blocks().value_or(0);
+    report_.steps = job_.plan.steps;
+    report_.seed = job_.config.sampler.seed;
+    for (const RankReport& rank : report_.per_rank) {
+      report_.seconds.decode += rank.decode_s;
+      report_.seconds.first_frames = std::max(report_.seconds.first_frames, rank.first_frames_s);
+    }
     report_.seconds.total = seconds_since(start_);
-    RankReport rank;
-    rank.host = host_name();
-    rank.last_layer = folder_.transformer_config.layers;
-    rank.weight_bytes = weight_bytes_;
-    rank.peak_bytes = peak_resident_bytes();
-    rank.compute_s = report_.seconds.text + report_.seconds.denoise + report_.seconds.decode;
-    rank.io_s = report_.seconds.load;
-    report_.per_rank.push_back(rank);
-    write_report(report_, config_.output.run);
+    write_report(report_, job_.config.output.run);
     log_info("{}", to_text(report_));
-    log_info("run in {}", config_.output.run.string());
+    log_info("run in {}", job_.config.output.run.string());
   }
 
   Clock::time_point start_ = Clock::now();
-  const RunConfig& config_;
-  ModelFolder folder_;
-  Shape latent_;
-  DType compute_;
-  ThreadPool pool_;
-  StreamRef stream_;
-  Progress progress_;
-  ProgressState state_;
+  GenerateOptions options_;
+  Comm& comm_;
+  int loopback_;
+  Job job_;
+  int threads_;
+  PromptSet prompts_;
   RunReport report_;
-  size_t weight_bytes_ = 0;
 };
+
+// The first message of a job is enough: other ranks give rank 0 a moment to say what all of them
+// found.
+[[noreturn]] void end_job(Comm& comm, const Error& error) {
+  constexpr auto kMoment = std::chrono::seconds(1);
+  if (comm.rank() != 0) std::this_thread::sleep_for(kMoment);
+  log_text(LogLevel::error, error.what());
+  flush_log();
+  comm.abort(static_cast<int>(error.code()));
+}
 
 }  // namespace
 
-int run_generate(const RunConfig& given, const GenerateOptions& options) {
-  check_device(given.device);
-  RunConfig config = given;
-  choose_defaults(config);
-  config.model = fs::absolute(config.model).lexically_normal();  // decode finds it from anywhere
-  log_debug("{}", to_yaml(config));
-  Generation(config, options).run();
+int run_generate(const RunConfig& config, const GenerateOptions& options) {
+  check_device(config.device);
+  const Deadline deadline{
+      std::chrono::milliseconds(static_cast<int64_t>(options.deadline_s * 1000))};
+  const std::unique_ptr<Comm> comm = make_comm(options.mpi, deadline);
+  if (comm->ranks() == 1) {
+    Generation(config, options, *comm).run();
+    return static_cast<int>(ExitCode::done);
+  }
+  try {
+    Generation(config, options, *comm).run();
+  } catch (const Error& e) {
+    end_job(*comm, e);
+  } catch (const std::exception& e) {
+    end_job(*comm, Error(ExitCode::error, e.what()));
+  }
   return static_cast<int>(ExitCode::done);
 }
 

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
@@ -11,19 +12,58 @@
 
 namespace longtake {
 
+namespace {
+
+nlohmann::ordered_json json_of(const RankReport& k) {
+  return {{"rank", k.rank},
+          {"host", k.host},
+          {"layers", {static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3}},
+          {"weight_bytes", k.weight_bytes},
+          {"buffer_bytes", k.buffer_bytes},
+          {"peak_bytes", k.peak_bytes},
+          {"device_peak_bytes", k.device_peak_bytes},
+          {"load_s", k.load_s},
+          {"compute_s", k.compute_s},
+          {"comm_s", k.comm_s},
+          {"wait_s", k.wait_s},
+          {"io_s", k.store_s + k.decode_s},
+          {"store_s", k.store_s},
+          {"decode_s", k.decode_s},
+          {"first_frames_s", k.first_frames_s}};
+}
+
+}  // namespace
+
+std::string pack(const RankReport& report) {
+  nlohmann::ordered_json json = json_of(report);
+  json["units"] = {report.first_unit, report.end_unit};
+  return json.dump();
+}
+
+RankReport unpack(const std::string& packed) {
+  const auto json = nlohmann::json::parse(packed);
+  RankReport k;
+  k.rank = json.at("rank");
+  k.host = json.at("host");
+  k.first_unit = json.at("units").at(0);
+  k.end_unit = json.at("units").at(1);
+  k.weight_bytes = json.at("weight_bytes");
+  k.buffer_bytes = json.at("buffer_bytes");
+  k.peak_bytes = json.at("peak_bytes");
+  k.device_peak_bytes = json.at("device_peak_bytes");
+  k.load_s = json.at("load_s");
+  k.compute_s = json.at("compute_s");
+  k.comm_s = json.at("comm_s");
+  k.wait_s = json.at("wait_s");
+  k.store_s = json.at("store_s");
+  k.decode_s = json.at("decode_s");
+  k.first_frames_s = json.at("first_frames_s");
+  return k;
+}
+
 std::string to_json(const RunReport& r) {
   nlohmann::ordered_json per_rank = nlohmann::json::array();
-  for (const RankReport& k : r.per_rank)
-    per_rank.push_back({{"rank", k.rank},
-                        {"host", k.host},
-                        {"layers", {k.first_layer, k.last_layer}},
-                        {"weight_bytes", k.weight_bytes},
-                        {"peak_bytes", k.peak_bytes},
-                        {"device_peak_bytes", k.device_peak_bytes},
-                        {"compute_s", k.compute_s},
-                        {"comm_s", k.comm_s},
-                        {"wait_s", k.wait_s},
-                        {"io_s", k.io_s}});
+  for (const RankReport& k : r.per_rank) per_rank.push_back(json_of(k));
   const nlohmann::ordered_json json{{"version", version()},
                                     {"commit", commit()},
                                     {"ranks", r.ranks},
@@ -51,25 +91,45 @@ std::string to_json(const RunReport& r) {
   return json.dump(1) + "\n";
 }
 
+namespace {
+
+// One line of the table: over all ranks, and its share of the ranks' time.
+std::string section(const RunReport& r, const char* name, double RankReport::*seconds) {
+  double least = 1e300, most = 0, sum = 0;
+  for (const RankReport& k : r.per_rank) {
+    least = std::min(least, k.*seconds);
+    most = std::max(most, k.*seconds);
+    sum += k.*seconds;
+  }
+  const auto count = static_cast<double>(std::max<size_t>(1, r.per_rank.size()));
+  const double all = std::max(1e-9, r.seconds.total) * count;
+  return fmt::format("{:<14}{:>10.3f}{:>10.3f}{:>10.3f}{:>8.1f}%\n", name,
+                     r.per_rank.empty() ? 0 : least, sum / count, most, 100 * sum / all);
+}
+
+}  // namespace
+
 std::string to_text(const RunReport& r) {
-  const double total = r.seconds.total > 0 ? r.seconds.total : 1;
   std::string out = fmt::format(
-      "{} frames in {:.2f} s: {:.2f} frames/s ({} {} {}, {} rank{}, {} thread{})\n"
-      "section     seconds   share\n",
+      "{} frames in {:.2f} s: {:.2f} frames/s ({} {} {}, {} rank{} of {} thread{})\n"
+      "text {:.2f} s, load {:.2f} s, denoise {:.2f} s, first frames after {:.2f} s\n"
+      "{:<14}{:>10}{:>10}{:>10}{:>9}\n",
       r.frames, r.seconds.total, r.frames_per_second(), r.device, r.isa, r.precision, r.ranks,
-      r.ranks == 1 ? "" : "s", r.threads, r.threads == 1 ? "" : "s");
-  const double named = r.seconds.load + r.seconds.text + r.seconds.denoise + r.seconds.decode;
-  const std::array<std::pair<const char*, double>, 5> rows{{{"load", r.seconds.load},
-                                                            {"text", r.seconds.text},
-                                                            {"denoise", r.seconds.denoise},
-                                                            {"decode", r.seconds.decode},
-                                                            {"other", r.seconds.total - named}}};
-  for (const auto& [section, seconds] : rows)
-    out += fmt::format("{:<10} {:>8.3f} {:>6.1f}%\n", section, seconds, 100 * seconds / total);
+      r.ranks == 1 ? "" : "s", r.threads, r.threads == 1 ? "" : "s", r.seconds.text, r.seconds.load,
+      r.seconds.denoise, r.seconds.first_frames, "section", "min s", "avg s", "max s", "share");
+  out += section(r, "load", &RankReport::load_s);
+  out += section(r, "compute", &RankReport::compute_s);
+  out += section(r, "communication", &RankReport::comm_s);
+  out += section(r, "wait", &RankReport::wait_s);
+  out += section(r, "decode", &RankReport::decode_s);
+  out += section(r, "store", &RankReport::store_s);
   for (const RankReport& k : r.per_rank)
-    out += fmt::format("rank {} on {}: weights {:.1f} MB, peak {:.1f} MB\n", k.rank, k.host,
-                       static_cast<double>(k.weight_bytes) / 1e6,
-                       static_cast<double>(k.peak_bytes) / 1e6);
+    out += fmt::format(
+        "rank {} on {}: layers {:.2f} to {:.2f}, weights {:.1f} MB, buffers {:.1f} MB, peak {:.1f} "
+        "MB\n",
+        k.rank, k.host, static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3,
+        static_cast<double>(k.weight_bytes) / 1e6, static_cast<double>(k.buffer_bytes) / 1e6,
+        static_cast<double>(k.peak_bytes) / 1e6);
   return out + "latents sha256 " + r.latents_sha256 + "\n";
 }
 

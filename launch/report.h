@@ -11,10 +11,14 @@ namespace longtake {
 struct RankReport {
   int rank = 0;
   std::string host;
-  int64_t first_layer = 0, last_layer = 0;  // [first, last)
-  uint64_t weight_bytes = 0, peak_bytes = 0, device_peak_bytes = 0;
-  double compute_s = 0, comm_s = 0, wait_s = 0, io_s = 0;
+  int64_t first_unit = 0, end_unit = 0;  // sub-layers [first, end), three to a layer
+  uint64_t weight_bytes = 0, buffer_bytes = 0, peak_bytes = 0, device_peak_bytes = 0;
+  double load_s = 0, compute_s = 0, comm_s = 0, wait_s = 0;
+  double store_s = 0, decode_s = 0, first_frames_s = 0;  // of the rank that finishes blocks
 };
+
+std::string pack(const RankReport& report);  // JSON
+RankReport unpack(const std::string& packed);
 
 struct RunReport {
   int ranks = 1, stages = 1, branches = 1, workers = 0;

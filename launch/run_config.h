@@ -11,6 +11,7 @@
 
 #include "launch/problems.h"
 #include "launch/storyboard.h"
+#include "parallel/plan/plan.h"
 #include "runtime/model/model_config.h"
 #include "runtime/stream/run_identity.h"
 
@@ -18,8 +19,7 @@ namespace longtake {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 enum class Precision { automatic, f32, bf16 };
-enum class ContextRule { dualparal, aligned, causal, isolated };
-enum class Transport { automatic, loopback, mpi, nccl };
+enum class TransportChoice { automatic, loopback, mpi, nccl };
 
 // An absent optional is "auto": the model's own value, or what fits the machine.
 struct RunConfig {
@@ -54,7 +54,7 @@ struct RunConfig {
   struct Parallel {
     std::optional<int64_t> branches, stages;
     int64_t workers = 0;
-    Transport transport = Transport::automatic;
+    TransportChoice transport = TransportChoice::automatic;
   } parallel;
 
   DeviceChoice device = DeviceChoice::automatic;

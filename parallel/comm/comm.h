@@ -25,8 +25,7 @@ class Comm {
   [[noreturn]] virtual void abort(int code) = 0;
 };
 
-// MPI when the process was started by mpirun or srun, otherwise a job of one. Collectives obey the
-// deadline too.
-std::unique_ptr<Comm> make_comm(Deadline deadline);
+// Over MPI, or a job of one process. Collectives obey the deadline too.
+std::unique_ptr<Comm> make_comm(bool with_mpi, Deadline deadline);
 
 }  // namespace longtake

@@ -122,12 +122,12 @@ TextContext Transformer::text_context(ConstTensor text, StreamRef stream) const 
   return out;
 }
 
-TokenGrid Transformer::grid_of(const Shape& latent) const {
-  const auto& p = config_.patch;
-  LT_CHECK(latent.rank() == 4 && latent[0] == config_.in_channels && latent[1] % p[0] == 0 &&
+TokenGrid token_grid(const TransformerConfig& config, const Shape& latent) {
+  const auto& p = config.patch;
+  LT_CHECK(latent.rank() == 4 && latent[0] == config.in_channels && latent[1] % p[0] == 0 &&
                latent[2] % p[1] == 0 && latent[3] % p[2] == 0,
            "expected a latent [{}, frames, rows, columns] in patches of {} x {} x {}, found {}",
-           config_.in_channels, p[0], p[1], p[2], latent.text());
+           config.in_channels, p[0], p[1], p[2], latent.text());
   return {latent[1] / p[0], latent[2] / p[1], latent[3] / p[2]};
 }
 
@@ -153,7 +153,7 @@ static void for_patches(const std::array<int64_t, 3>& p, int64_t channels, const
 }
 
 void Transformer::embed(ConstTensor latent, Tensor x, StreamRef stream) const {
-  const TokenGrid grid = grid_of(latent.shape);
+  const TokenGrid grid = token_grid(config_, latent.shape);
   LT_CHECK(patch_.out() != 0, "this stage does not own the patch embedding");
   const int64_t inside = config_.patch[0] * config_.patch[1] * config_.patch[2];
   OwnedTensor patches(DType::f32, {grid.tokens(), config_.in_channels * inside});

@@ -17,6 +17,9 @@ struct UnitRange {
   int64_t begin = 0, end = 0;
 };
 
+// Tokens of a latent [channels, frames, height, width]; fails when it does not fit the patches.
+TokenGrid token_grid(const TransformerConfig& config, const Shape& latent);
+
 class Transformer {
  public:
   // Reads the weights of `units` only; of the embedders each stage has its own copy.
@@ -42,8 +45,6 @@ class Transformer {
   // x -> velocity f32 [out_channels, frames, height, width].
   void head(ConstTensor x, const Modulation& modulation, const TokenGrid& grid, Tensor velocity,
             StreamRef stream) const;
-
-  TokenGrid grid_of(const Shape& latent) const;
 
  private:
   struct Layer {

@@ -56,27 +56,32 @@ NoisePool::NoisePool(uint64_t seed, int64_t block_frames, int64_t overlap)
 
 // T <- last `overlap` of T, then a shuffle of its first block_frames; once for every block, 0
 // included.
-std::vector<int64_t> NoisePool::template_frames(int64_t block) const {
-  std::vector<int64_t> pool(static_cast<size_t>(block_frames_ + overlap_));
-  std::iota(pool.begin(), pool.end(), 0);
-  for (int64_t b = 0; b <= block; ++b) {
-    std::vector<int64_t> next(pool.end() - overlap_, pool.end());
-    std::vector<int64_t> rest(pool.begin(), pool.begin() + block_frames_);
-    for (size_t i = rest.size() - 1; i > 0; --i) {  // Fisher-Yates
-      const auto u = philox({static_cast<uint32_t>(i), static_cast<uint32_t>(b),
-                             static_cast<uint32_t>(static_cast<uint64_t>(b) >> 32), kShuffle},
-                            key_of(seed_));
-      const uint64_t wide = (uint64_t{u[1]} << 32) | u[0];
-      std::swap(rest[i], rest[static_cast<size_t>(wide % (i + 1))]);
-    }
-    next.insert(next.end(), rest.begin(), rest.end());
-    pool = std::move(next);
+void NoisePool::advance() {
+  ++block_;
+  std::vector<int64_t> next(pool_.end() - overlap_, pool_.end());
+  std::vector<int64_t> rest(pool_.begin(), pool_.begin() + block_frames_);
+  for (size_t i = rest.size() - 1; i > 0; --i) {  // Fisher-Yates
+    const auto u = philox({static_cast<uint32_t>(i), static_cast<uint32_t>(block_),
+                           static_cast<uint32_t>(static_cast<uint64_t>(block_) >> 32), kShuffle},
+                          key_of(seed_));
+    const uint64_t wide = (uint64_t{u[1]} << 32) | u[0];
+    std::swap(rest[i], rest[static_cast<size_t>(wide % (i + 1))]);
   }
-  if (block > 0) pool.erase(pool.begin(), pool.begin() + overlap_);
-  return pool;
+  next.insert(next.end(), rest.begin(), rest.end());
+  pool_ = std::move(next);
 }
 
-void NoisePool::fill(int64_t block, Tensor noise) const {
+std::vector<int64_t> NoisePool::template_frames(int64_t block) {
+  if (block_ < 0 || block < block_) {
+    block_ = -1;
+    pool_.resize(static_cast<size_t>(block_frames_ + overlap_));
+    std::iota(pool_.begin(), pool_.end(), 0);
+  }
+  while (block_ < block) advance();
+  return {pool_.begin() + (block > 0 ? overlap_ : 0), pool_.end()};
+}
+
+void NoisePool::fill(int64_t block, Tensor noise) {
   LT_CHECK(noise.rank() == 4, "noise has the shape [channels, frames, height, width], not {}",
            noise.shape.text());
   const std::vector<int64_t> frames = template_frames(block);

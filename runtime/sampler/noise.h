@@ -25,14 +25,18 @@ class NoisePool {
 
   // Template frames of block 0 (at most block_frames + overlap of them) or a later block (at most
   // block_frames), in order.
-  std::vector<int64_t> template_frames(int64_t block) const;
+  std::vector<int64_t> template_frames(int64_t block);
 
   // noise f32 [channels, frames, height, width] of a block.
-  void fill(int64_t block, Tensor noise) const;
+  void fill(int64_t block, Tensor noise);
 
  private:
+  void advance();
+
   uint64_t seed_;
   int64_t block_frames_, overlap_;
+  int64_t block_ = -1;         // whose pool this is; blocks are asked for in order, mostly
+  std::vector<int64_t> pool_;  // template frames
 };
 
 }  // namespace longtake

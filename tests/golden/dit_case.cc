@@ -30,7 +30,7 @@ struct Forward {
   }
 
   OwnedTensor run(const Modulation& modulation) {
-    const TokenGrid grid = model.grid_of(latent.shape());
+    const TokenGrid grid = token_grid(model.config(), latent.shape());
     OwnedTensor x(DType::f32, {grid.tokens(), model.config().dim()});
     OwnedTensor velocity(
         DType::f32, {model.config().out_channels, latent.dim(1), latent.dim(2), latent.dim(3)});
@@ -105,7 +105,7 @@ void compare_activations(GoldenCase& golden) {
   const OwnedTensor time_proj = expected.read("time_proj");
   golden.compare("time_proj", modulation.e.view().reshape(time_proj.shape()), time_proj,
                  limit("time_proj"));
-  const TokenGrid grid = forward.model.grid_of(forward.latent.shape());
+  const TokenGrid grid = token_grid(forward.model.config(), forward.latent.shape());
   OwnedTensor x(DType::f32, {grid.tokens(), forward.model.config().dim()});
   forward.model.embed(forward.latent, x, test_stream());
   golden.compare("patch_embed", x, expected.read("patch_embed"), limit("patch_embed"));

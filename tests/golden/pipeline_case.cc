@@ -3,8 +3,8 @@
 
 #include <cstring>
 
-#include "runtime/exec/denoiser.h"
 #include "runtime/model/prompt_encoder.h"
+#include "runtime/model/stage_model.h"
 #include "runtime/model/vae_decoder.h"
 #include "runtime/sampler/solver.h"
 #include "runtime/stream/frame.h"
@@ -14,11 +14,6 @@ namespace longtake::testing {
 
 namespace {
 
-struct Limits {
-  double latents;
-  int levels;
-};
-
 // Array [steps, ...] -> step k.
 ConstTensor step_of(const OwnedTensor& all, int64_t k) {
   const ConstTensor row = ConstTensor(all).rows(k, k + 1);
@@ -27,36 +22,53 @@ ConstTensor step_of(const OwnedTensor& all, int64_t k) {
   return row.reshape(shape);
 }
 
-Conditions encode(GoldenCase& golden, const ModelFolder& folder, bool guided) {
+PromptSet encode(GoldenCase& golden, const ModelFolder& folder, bool guided) {
   const PromptEncoder encoder(folder, DType::f32, test_stream());
-  Conditions out;
-  out.positive = encoder.encode(golden.json().at("prompt"), test_stream());
-  golden.compare("prompt_embedding", out.positive, golden.expected("prompt_embedding"), 1e-5);
+  PromptSet out;
+  out.positive.push_back(encoder.encode(golden.json().at("prompt"), test_stream()));
+  golden.compare("prompt_embedding", out.positive[0], golden.expected("prompt_embedding"), 1e-5);
   if (!guided) return out;
   out.negative = encoder.encode(golden.json().at("negative_prompt"), test_stream());
   golden.compare("negative_embedding", out.negative, golden.expected("negative_embedding"), 1e-5);
   return out;
 }
 
-OwnedTensor denoise(GoldenCase& golden, const ModelFolder& folder, const Conditions& conditions,
+// One branch of the guided velocity, as a single stage computes it.
+OwnedTensor branch_velocity(StageModel& model, int64_t step, StageModel::Branch branch,
+                            const OwnedTensor& latent) {
+  Visit visit;
+  visit.grid = model.grid_of(latent.shape());
+  OwnedTensor x(DType::f32, {visit.grid.tokens(), model.config().dim()}),
+      velocity(DType::f32, latent.shape());
+  model.embed(step, latent, x, test_stream());
+  model.forward(step, branch, 0, visit, x, test_stream());
+  model.head(step, x, visit.grid, velocity, test_stream());
+  return velocity;
+}
+
+OwnedTensor denoise(GoldenCase& golden, const ModelFolder& folder, const PromptSet& prompts,
                     const Guidance& guidance, double limit) {
   const UniPc solver(golden.json().at("num_inference_steps"), golden.json().at("flow_shift"));
-  Denoiser denoiser(folder, guidance, conditions, DType::f32);
+  StageModel model(folder, guidance, prompts,
+                   {Transformer::all_units(folder.transformer_config), DType::f32,
+                    solver.schedule().timesteps, true},
+                   test_stream());
   SolverState state;
   state.latent = golden.expected("initial_latent");
   const OwnedTensor latents = golden.expected("latents"),
                     conditional = golden.expected("velocity_cond");
   const OwnedTensor expert = golden.expected("expert");
-  OwnedTensor velocity(DType::f32, state.latent.shape());
   for (int64_t k = 0; k < solver.schedule().steps(); ++k) {
     const std::string step = ", step " + std::to_string(k);
-    const double t = solver.schedule().timesteps[static_cast<size_t>(k)];
-    denoiser.velocity(state.latent, t, velocity, test_stream());
-    CHECK(denoiser.expert_of(t) == expert.as<int32_t>()[k]);
-    golden.compare("velocity_cond" + step, denoiser.branch(0), step_of(conditional, k), limit);
-    if (guidance.scale > 1)
-      golden.compare("velocity_uncond" + step, denoiser.branch(1),
-                     step_of(golden.expected("velocity_uncond"), k), limit);
+    CHECK(model.expert_of(k) == expert.as<int32_t>()[k]);
+    OwnedTensor velocity = branch_velocity(model, k, StageModel::conditional, state.latent);
+    golden.compare("velocity_cond" + step, velocity, step_of(conditional, k), limit);
+    if (guidance.guided()) {
+      const OwnedTensor other = branch_velocity(model, k, StageModel::unconditional, state.latent);
+      const OwnedTensor expected = golden.expected("velocity_uncond");
+      golden.compare("velocity_uncond" + step, other, step_of(expected, k), limit);
+      model.guide(k, velocity, other, velocity, test_stream());
+    }
     solver.advance(state, velocity, test_stream());
     golden.compare("latents" + step, state.latent, step_of(latents, k), limit);
   }
@@ -97,8 +109,8 @@ void run_pipeline_case(GoldenCase& golden) {
   guidance.scale = golden.json().at("guidance_scale");
   const auto& second = golden.json().at("guidance_scale_2");
   if (!second.is_null()) guidance.low_noise = second.get<double>();
-  const Conditions conditions = encode(golden, folder, guidance.scale > 1);
-  const OwnedTensor latent = denoise(golden, folder, conditions, guidance,
+  const PromptSet prompts = encode(golden, folder, guidance.guided());
+  const OwnedTensor latent = denoise(golden, folder, prompts, guidance,
                                      golden.json().at("tolerance").at("latents").at("max_abs"));
   compare_frames(golden, folder, latent);
 }

@@ -115,7 +115,7 @@ TEST_CASE("the other flags of generate") {
   CHECK(c.parallel.stages == 3);
   CHECK(c.parallel.branches == 2);
   CHECK(c.parallel.workers == 1);
-  CHECK(c.parallel.transport == Transport::mpi);
+  CHECK(c.parallel.transport == TransportChoice::mpi);
   CHECK(c.input.prompt_embeds == "e.st");
   CHECK(c.input.noise == "n.st");
   CHECK(c.output.latents_only);

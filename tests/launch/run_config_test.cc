@@ -84,7 +84,7 @@ TEST_CASE("every setting of the file arrives") {
   CHECK(c.parallel.branches == 2);
   CHECK(c.parallel.stages == 4);
   CHECK(c.parallel.workers == 1);
-  CHECK(c.parallel.transport == Transport::mpi);
+  CHECK(c.parallel.transport == TransportChoice::mpi);
   CHECK(c.device == DeviceChoice::cpu);
   CHECK(c.precision == Precision::bf16);
   CHECK(c.checkpoint.every == 2);

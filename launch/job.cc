@@ -1,0 +1,197 @@
+#include "launch/job.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "launch/machine.h"
+#include "launch/precomputed.h"
+#include "launch/version.h"
+#include "parallel/partition.h"
+#include "runtime/model/prompt_encoder.h"
+
+namespace longtake {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_size(const RunConfig& config, const ModelFolder& folder, const VaeConfig& vae) {
+  const int64_t multiple = vae.spatial_factor * folder.transformer_config.patch[1];
+  if (config.video.width % multiple != 0 || config.video.height % multiple != 0)
+    fail(ExitCode::usage, "video.width and video.height: {} needs multiples of {}, found {} x {}",
+         folder.variant, multiple, config.video.width, config.video.height);
+}
+
+// What rank 0 draws or names is the same everywhere.
+void share_choices(RunConfig& config, Comm& comm) {
+  choose_defaults(config);
+  const nlohmann::json mine{{"seed", config.sampler.seed}, {"run", config.output.run.string()}};
+  const auto shared = nlohmann::json::parse(comm.broadcast(mine.dump()));
+  config.sampler.seed = shared.at("seed");
+  config.output.run = shared.at("run").get<std::string>();
+  config.model = fs::absolute(config.model).lexically_normal();  // decode finds it from anywhere
+}
+
+// Names, shapes and sizes of the weights: cheap, and different files rarely have the same.
+std::string weights_summary(const ModelFolder& folder) {
+  std::string out = folder.variant;
+  for (const fs::path& part : {folder.transformer, folder.transformer_2}) {
+    if (part.empty()) continue;
+    const Weights weights(part, WeightsOf::transformer);
+    for (const std::string& name : weights.names()) out += "\n" + name + weights.shape(name).text();
+    out += "\n" + std::to_string(weights.bytes());
+  }
+  return out;
+}
+
+Mesh choose_mesh(const RunConfig& config, int64_t ranks, const PlanSpec& plan) {
+  Mesh mesh;
+  if (config.parallel.branches || config.parallel.stages) {
+    mesh.branches =
+        config.parallel.branches.value_or(ranks / config.parallel.stages.value_or(ranks));
+    mesh.stages = config.parallel.stages.value_or(ranks / std::max<int64_t>(1, mesh.branches));
+  } else {
+    mesh = best_mesh(ranks, plan);
+  }
+  if (mesh.ranks() != ranks)
+    fail(ExitCode::usage, "parallel: {} stages x {} branches need {} ranks, this job has {}",
+         mesh.stages, mesh.branches, mesh.ranks(), ranks);
+  return mesh;
+}
+
+}  // namespace
+
+std::unique_ptr<Solver> Job::solver() const {
+  const double shift = config.sampler.shift.value_or(folder.scheduler.shift);
+  if (config.sampler.solver.value_or(folder.scheduler.solver) == SchedulerConfig::Solver::euler)
+    return std::make_unique<Euler>(config.sampler.steps, shift);
+  return std::make_unique<UniPc>(config.sampler.steps, shift);
+}
+
+Guidance Job::guidance() const {
+  return {config.sampler.guidance, config.sampler.guidance_2, config.sampler.boundary_ratio};
+}
+
+RunIdentity Job::identity() const {
+  RunIdentity id;
+  id.version = version();
+  id.configuration = to_yaml(config);
+  id.fingerprint = fingerprint(config);
+  id.model = folder.variant;
+  id.prompts = config.prompts;
+  id.seed = config.sampler.seed;
+  id.fps = config.video.fps;
+  id.video_frames = config.video.frames;
+  id.frames = frames;
+  id.channels = channels;
+  id.height = height;
+  id.width = width;
+  return id;
+}
+
+int64_t Job::prompt_of(BlockId block) const {
+  if (config.prompts.empty()) return 0;
+  const int64_t latent = plan.layout.first_frame(block);
+  const int64_t factor = folder.vae_config ? folder.vae_config->temporal_factor : 4;
+  const int64_t frame = latent == 0 ? 0 : (latent - 1) * factor + 1;
+  int64_t index = 0;
+  while (index + 1 < static_cast<int64_t>(config.prompts.size()) &&
+         config.prompts[static_cast<size_t>(index + 1)].frame <= frame)
+    ++index;
+  return index;
+}
+
+Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
+  Job job;
+  job.config = config;
+  share_choices(job.config, comm);
+  job.folder = read_model_folder(job.config.model);
+  const VaeConfig vae = job.folder.vae_config.value_or(VaeConfig{});
+  check_size(job.config, job.folder, vae);
+  job.compute = choose_precision(job.config.precision);
+  job.channels = job.folder.transformer_config.in_channels;
+  job.frames = (job.config.video.frames - 1) / vae.temporal_factor + 1;
+  job.height = job.config.video.height / vae.spatial_factor;
+  job.width = job.config.video.width / vae.spatial_factor;
+  const auto& context = job.config.context;
+  job.plan.layout = {context.block, context.overlap, job.frames};
+  job.plan.steps = job.config.sampler.steps;
+  job.plan.stagger = context.stagger;
+  job.plan.rule = context.rule;
+  job.plan.guided = job.guidance().guided();
+  job.plan.mesh = choose_mesh(job.config, ranks, job.plan);
+  check_spec(job.plan);
+  if (!comm.all_same(fingerprint(job.config) + to_yaml(job.config)))
+    fail(ExitCode::usage, "the ranks were given different configurations");
+  if (!comm.all_same(weights_summary(job.folder)))
+    fail(ExitCode::bad_data, "the ranks read different weights under {}",
+         job.config.model.string());
+  job.stages = stage_units(job);
+  return job;
+}
+
+namespace {
+
+void append(std::string& out, const OwnedTensor& rows) {
+  const int64_t shape[2] = {rows ? rows.dim(0) : 0, rows ? rows.dim(1) : 0};
+  out.append(reinterpret_cast<const char*>(shape), sizeof shape);
+  if (rows) out.append(reinterpret_cast<const char*>(rows.as<float>()), rows.bytes());
+}
+
+OwnedTensor take(const std::string& in, size_t& at) {
+  int64_t shape[2];
+  std::memcpy(shape, in.data() + at, sizeof shape);
+  at += sizeof shape;
+  if (shape[0] * shape[1] == 0) return {};
+  OwnedTensor rows(DType::f32, {shape[0], shape[1]});
+  std::memcpy(rows.as<float>(), in.data() + at, rows.bytes());
+  at += rows.bytes();
+  return rows;
+}
+
+PromptSet encode_prompts(const Job& job, StreamRef stream) {
+  PromptSet out;
+  const bool guided = job.plan.guided;
+  if (!job.config.input.prompt_embeds.empty()) {
+    const PrecomputedText text(job.config.input.prompt_embeds, job.folder.transformer_config);
+    const size_t count = std::max<size_t>(1, job.config.prompts.size());
+    for (size_t i = 0; i < count; ++i) out.positive.push_back(text.prompt(static_cast<int64_t>(i)));
+    if (guided) out.negative = text.negative();
+    return out;
+  }
+  const PromptEncoder encoder(job.folder, job.compute, stream);
+  for (const PromptAt& prompt : job.config.prompts)
+    out.positive.push_back(encoder.encode(prompt.text, stream));
+  if (guided) out.negative = encoder.encode(job.config.negative_prompt, stream);
+  return out;
+}
+
+}  // namespace
+
+PromptSet make_prompts(const Job& job, Comm& comm, StreamRef stream) {
+  std::string packed;
+  if (comm.rank() == 0) {
+    const PromptSet mine = encode_prompts(job, stream);
+    append(packed, mine.negative);
+    for (const OwnedTensor& rows : mine.positive) append(packed, rows);
+  }
+  packed = comm.broadcast(packed);
+  PromptSet out;
+  size_t at = 0;
+  out.negative = take(packed, at);
+  while (at < packed.size()) out.positive.push_back(take(packed, at));
+  return out;
+}
+
+NoiseSource::NoiseSource(const Job& job)
+    : job_(job),
+      pool_(static_cast<uint64_t>(job.config.sampler.seed), job.plan.layout.block_frames,
+            job.plan.layout.context_frames) {}
+
+void NoiseSource::fill(BlockId block, Tensor noise) {
+  if (job_.config.input.noise.empty()) return pool_.fill(block.value, noise);
+  const OwnedTensor given = read_noise(job_.config.input.noise, block.value, noise.shape);
+  std::memcpy(noise.data, given.as<float>(), noise.bytes());
+}
+
+}  // namespace longtake

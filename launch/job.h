@@ -1,0 +1,50 @@
+// A run as all ranks see it: the same configuration, model, mesh and plan everywhere, checked
+// before anything is loaded.
+#pragma once
+
+#include <vector>
+
+#include "launch/run_config.h"
+#include "parallel/comm/comm.h"
+#include "parallel/plan/plan.h"
+#include "runtime/model/model_config.h"
+#include "runtime/model/stage_model.h"
+#include "runtime/sampler/noise.h"
+#include "runtime/sampler/solver.h"
+#include "runtime/stream/run_identity.h"
+
+namespace longtake {
+
+struct Job {
+  RunConfig config;  // with the seed drawn and the run folder named, by rank 0
+  ModelFolder folder;
+  DType compute = DType::f32;
+  int64_t channels = 0, frames = 0, height = 0, width = 0;  // latents of the whole video
+  PlanSpec plan;
+  std::vector<UnitRange> stages;  // by stage
+
+  std::unique_ptr<Solver> solver() const;
+  Guidance guidance() const;
+  RunIdentity identity() const;
+  // Of the video's prompts, the one at the block's first own frame.
+  int64_t prompt_of(BlockId block) const;
+};
+
+// ranks: of the pipeline. Fails on every rank when they do not agree.
+Job make_job(const RunConfig& config, Comm& comm, int64_t ranks);
+
+// Rank 0 encodes, all receive.
+PromptSet make_prompts(const Job& job, Comm& comm, StreamRef stream);
+
+// Noise of a block, f32 [channels, frames, h, w]; from --noise or the pool.
+class NoiseSource {
+ public:
+  explicit NoiseSource(const Job& job);
+  void fill(BlockId block, Tensor noise);
+
+ private:
+  const Job& job_;
+  NoisePool pool_;
+};
+
+}  // namespace longtake

@@ -1,0 +1,82 @@
+#include "runtime/context/feature_cache.h"
+
+#include <cstring>
+#include <utility>
+
+namespace longtake {
+
+namespace {
+
+std::string text_of(const Features& f) {
+  return to_text(ReleaseFeatures{f}).substr(sizeof "release");
+}
+
+}  // namespace
+
+FeatureCache::FeatureCache(int64_t first_layer, int64_t layers, int64_t branches, int64_t rows,
+                           int64_t dim, DType dtype)
+    : first_layer_(first_layer),
+      layers_(layers),
+      branches_(branches),
+      rows_(rows),
+      dim_(dim),
+      dtype_(dtype) {}
+
+size_t FeatureCache::slab_bytes() const {
+  return static_cast<size_t>(branches_ * layers_ * 2 * rows_ * dim_) * size_bytes(dtype_);
+}
+
+void FeatureCache::make(const Features& features, int64_t rows) {
+  LT_CHECK(rows <= rows_, "{}: {} rows do not fit slabs of {}", text_of(features), rows, rows_);
+  Slab slab;
+  if (free_.empty()) {
+    slab.data = OwnedTensor(dtype_, {branches_ * layers_ * 2, rows_, dim_});
+    ++slabs_;
+  } else {
+    slab.data = std::move(free_.back());
+    free_.pop_back();
+  }
+  slab.rows = rows;
+  LT_CHECK(live_.emplace(key(features), std::move(slab)).second, "{} is there already",
+           text_of(features));
+}
+
+void FeatureCache::release(const Features& features) {
+  const auto found = live_.find(key(features));
+  LT_CHECK(found != live_.end(), "{} is not there", text_of(features));
+  free_.push_back(std::move(found->second.data));
+  live_.erase(found);
+}
+
+const FeatureCache::Slab& FeatureCache::find(const Features& features) const {
+  const auto found = live_.find(key(features));
+  LT_CHECK(found != live_.end(), "{} is not there", text_of(features));
+  return found->second;
+}
+
+Tensor FeatureCache::part(const Slab& slab, int64_t branch, int64_t layer, int64_t which) const {
+  const int64_t i = layer - first_layer_;
+  LT_CHECK(0 <= branch && branch < branches_ && 0 <= i && i < layers_,
+           "layer {} of branch {} is not here", layer, branch);
+  auto* base = static_cast<char*>(const_cast<void*>(slab.data.view().data));
+  const int64_t index = (branch * layers_ + i) * 2 + which;
+  return Tensor(base + static_cast<size_t>(index * rows_ * dim_) * size_bytes(dtype_), dtype_,
+                {slab.rows, dim_});
+}
+
+LayerFeatures FeatureCache::read(const Features& features, int64_t branch, int64_t layer) const {
+  const Slab& slab = find(features);
+  return {part(slab, branch, layer, 0), part(slab, branch, layer, 1)};
+}
+
+void FeatureCache::write(const Features& features, int64_t branch, int64_t layer,
+                         LayerFeatures own) {
+  const Slab& slab = find(features);
+  const Tensor k = part(slab, branch, layer, 0), v = part(slab, branch, layer, 1);
+  LT_CHECK(own.k.shape == k.shape && own.v.shape == v.shape && own.k.dense() && own.v.dense(),
+           "{}: expected {}, found {}", text_of(features), k.shape.text(), own.k.shape.text());
+  std::memcpy(k.data, own.k.data, k.bytes());
+  std::memcpy(v.data, own.v.data, v.bytes());
+}
+
+}  // namespace longtake

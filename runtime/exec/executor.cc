@@ -1,0 +1,323 @@
+#include "runtime/exec/executor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/elementwise.h"
+
+namespace longtake {
+
+namespace {
+
+// Frames [begin, end) of latents [channels, frames, h, w] into frames [at, ...) of another.
+void copy_frames(ConstTensor from, int64_t begin, int64_t end, Tensor to, int64_t at) {
+  const int64_t plane = from.dim(2) * from.dim(3);
+  for (int64_t c = 0; c < from.dim(0); ++c)
+    std::memcpy(to.as<float>() + (c * to.dim(1) + at) * plane,
+                from.as<float>() + (c * from.dim(1) + begin) * plane,
+                static_cast<size_t>((end - begin) * plane) * sizeof(float));
+}
+
+std::vector<StageModel::Branch> branches_of(const PlanSpec& plan, RankId rank) {
+  if (plan.mesh.branches == 2)
+    return {plan.mesh.branch(rank).value == 0 ? StageModel::conditional
+                                              : StageModel::unconditional};
+  if (plan.guided) return {StageModel::conditional, StageModel::unconditional};
+  return {StageModel::conditional};
+}
+
+// Self-attentions among the units of a stage.
+std::pair<int64_t, int64_t> attention_layers(const UnitRange& units) {
+  const int64_t first = (units.begin + 2) / 3, end = (units.end + 2) / 3;
+  return {first, std::max<int64_t>(0, end - first)};
+}
+
+FeatureCache make_cache(const ExecutorSpec& spec, const StageModel& model,
+                        int64_t tokens_per_frame) {
+  const auto [first, count] = attention_layers(model.spec().units);
+  const auto branches = static_cast<int64_t>(branches_of(spec.plan, spec.rank).size());
+  return FeatureCache(first, count, branches, spec.plan.layout.context_frames * tokens_per_frame,
+                      model.config().dim(), model.spec().compute);
+}
+
+int64_t tokens_of_frame(const ExecutorSpec& spec, const StageModel& model) {
+  return model.grid_of({spec.channels, 1, spec.height, spec.width}).tokens();
+}
+
+// What one branch of one visit reads and leaves.
+class VisitCache : public VisitFeatures {
+ public:
+  VisitCache(FeatureCache& cache, const Forward& visit, int64_t branch, int64_t head_rows,
+             int64_t tail_rows, int64_t skipped_rows)
+      : cache_(cache),
+        visit_(visit),
+        branch_(branch),
+        head_rows_(head_rows),
+        tail_rows_(tail_rows),
+        skipped_rows_(skipped_rows) {}
+
+  LayerFeatures prefix(int64_t layer) override {
+    return cache_.read(*visit_.prefix, branch_, layer);
+  }
+  LayerFeatures suffix(int64_t layer) override {
+    return cache_.read(*visit_.suffix, branch_, layer);
+  }
+
+  void publish(int64_t layer, LayerFeatures all) override {
+    const int64_t end = all.k.dim(0);
+    if (visit_.publish_head)
+      cache_.write({Edge::head, visit_.block, visit_.step}, branch_, layer,
+                   {all.k.rows(skipped_rows_, skipped_rows_ + head_rows_),
+                    all.v.rows(skipped_rows_, skipped_rows_ + head_rows_)});
+    if (visit_.publish_tail)
+      cache_.write({Edge::tail, visit_.block, visit_.step}, branch_, layer,
+                   {all.k.rows(end - tail_rows_, end), all.v.rows(end - tail_rows_, end)});
+  }
+
+ private:
+  FeatureCache& cache_;
+  const Forward& visit_;
+  int64_t branch_, head_rows_, tail_rows_;
+  int64_t skipped_rows_;  // tokens of a latent prefix: they publish nothing
+};
+
+}  // namespace
+
+// One directed channel, either end.
+struct Executor::Link {
+  std::unique_ptr<SendChannel> send;
+  std::unique_ptr<ReceiveChannel> receive;
+};
+
+Executor::Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamRef stream)
+    : spec_(spec),
+      parts_(parts),
+      stream_(stream),
+      branches_(branches_of(spec.plan, spec.rank)),
+      tokens_per_frame_(tokens_of_frame(spec, *parts.model)),
+      features_(make_cache(spec, *parts.model, tokens_per_frame_)) {
+  const BlockLayout& layout = spec.plan.layout;
+  most_frames_ = layout.block_frames + layout.context_frames;
+  if (layout.total_frames) most_frames_ = std::min(most_frames_, *layout.total_frames);
+  const Shape shape{most_frames_ * tokens_per_frame_, parts.model->config().dim()};
+  for (size_t i = 0; i < branches_.size(); ++i) x_.emplace_back(DType::f32, shape);
+  velocity_.resize(2);
+  open_channels();
+}
+
+Executor::~Executor() = default;
+
+size_t Executor::buffer_bytes() const {
+  size_t total = features_.peak_bytes() + latents_.peak_bytes();
+  for (const OwnedTensor& x : x_) total += x.bytes();
+  return total;
+}
+
+void Executor::open_channels() {
+  const Mesh& mesh = spec_.plan.mesh;
+  if (mesh.ranks() == 1) return;
+  LT_CHECK(parts_.transport && parts_.transport->ranks() >= mesh.ranks(),
+           "{} ranks need a transport between them", mesh.ranks());
+  const auto row_bytes = static_cast<size_t>(parts_.model->config().dim()) * sizeof(float);
+  const size_t token_bytes = x_[0].bytes() / (row_bytes)*row_bytes * branches_.size();
+  const size_t latent_bytes =
+      static_cast<size_t>(latent_shape(most_frames_).numel()) * sizeof(float);
+  const auto open = [&](Payload payload, RankId peer, bool sends, size_t bytes) {
+    auto& at = links_[{payload, peer}];
+    if (!at) at = std::make_unique<Link>();
+    const int to = static_cast<int>(peer.value), tag = static_cast<int>(payload);
+    if (sends)
+      at->send = parts_.transport->open_send(to, tag, bytes, spec_.channel_depth);
+    else
+      at->receive = parts_.transport->open_receive(to, tag, bytes, spec_.channel_depth);
+  };
+  const StageId stage = mesh.stage(spec_.rank);
+  const BranchId branch = mesh.branch(spec_.rank);
+  const bool first = mesh.first(spec_.rank), last = mesh.last(spec_.rank);
+  if (!first) open(Payload::tokens, mesh.rank({stage.value - 1}, branch), false, token_bytes);
+  if (!last) open(Payload::tokens, mesh.rank({stage.value + 1}, branch), true, token_bytes);
+  if (mesh.stages > 1 && last) open(Payload::latent, mesh.rank({0}, branch), true, latent_bytes);
+  if (mesh.stages > 1 && first)
+    open(Payload::latent, mesh.rank({mesh.stages - 1}, branch), false, latent_bytes);
+  if (mesh.branches == 2 && last) {
+    const RankId other = mesh.rank(stage, {1 - branch.value});
+    open(Payload::velocity, other, true, latent_bytes);
+    open(Payload::velocity, other, false, latent_bytes);
+  }
+}
+
+Executor::Link& Executor::link(Payload payload, RankId peer) {
+  const auto found = links_.find({payload, peer});
+  LT_CHECK(found != links_.end(), "no channel to rank {}", peer.value);
+  return *found->second;
+}
+
+void Executor::run() {
+  PlanMaker maker(spec_.plan);
+  std::vector<Instruction> list;
+  for (; !maker.done(); maker.next()) {
+    list.clear();
+    maker.append(spec_.rank, list);
+    for (const Instruction& instruction : list) carry_out(instruction);
+  }
+  for (const auto& [key, link] : links_)
+    if (link->send)
+      link->send->flush("the last messages to rank " + std::to_string(key.second.value));
+}
+
+void Executor::carry_out(const Instruction& instruction) {
+  current_.store(&instruction, std::memory_order_release);
+  Transport* transport = parts_.transport;
+  const double waited = transport ? transport->wait_seconds() : 0;
+  TraceEvent event{instruction, trace_.now(), 0, 0};
+  std::visit([this](const auto& op) { issue(op); }, instruction);
+  event.end_s = trace_.now();
+  event.wait_s = transport ? transport->wait_seconds() - waited : 0;
+  trace_.add(event);
+  if (transport) transport->progress();
+  current_.store(nullptr, std::memory_order_release);
+}
+
+std::string Executor::in_flight() const {
+  const Instruction* instruction = current_.load(std::memory_order_acquire);
+  return instruction ? to_text(*instruction) : "between instructions";
+}
+
+int64_t Executor::prefix_token_frames(BlockId block) const {
+  const bool has = spec_.plan.rule == ContextRule::dualparal && block.value > 0;
+  return has ? spec_.plan.layout.context_frames : 0;
+}
+
+int64_t Executor::tokens(BlockId block) const {
+  return (own_frames(block) + prefix_token_frames(block)) * tokens_per_frame_;
+}
+
+Tensor Executor::x(size_t branch, BlockId block) {
+  return x_[branch].view().rows(0, tokens(block));
+}
+
+void Executor::issue(const Admit& i) {
+  const Tensor noise = latents_.make({i.block, {0}}, latent_shape(own_frames(i.block)));
+  parts_.noise(i.block, noise);
+  if (!spec_.plan.mesh.last(spec_.rank)) return;
+  SolverState state;
+  state.latent = OwnedTensor(DType::f32, noise.shape);
+  std::memcpy(state.latent.as<float>(), noise.data, noise.bytes());
+  solvers_.emplace(i.block, std::move(state));
+}
+
+void Executor::issue(const Embed& i) {
+  const ConstTensor own = latents_.read({i.block, i.step});
+  OwnedTensor window;
+  ConstTensor latent = own;
+  if (i.prefix) {
+    const ConstTensor before = latents_.read(*i.prefix);
+    const int64_t c = spec_.plan.layout.context_frames, frames = own.dim(1);
+    window = OwnedTensor(DType::f32, latent_shape(c + frames));
+    copy_frames(before, before.dim(1) - c, before.dim(1), window, 0);
+    copy_frames(own, 0, frames, window, c);
+    latent = window;
+  }
+  parts_.model->embed(i.step.value, latent, x(0, i.block), stream_);
+  for (size_t b = 1; b < x_.size(); ++b)
+    std::memcpy(x(b, i.block).data, x(0, i.block).data, x(0, i.block).bytes());
+}
+
+void Executor::issue(const Recv& i) {
+  ReceiveChannel& channel = *link(i.payload, i.from).receive;
+  const std::string what = to_text(i);
+  if (i.payload == Payload::tokens) {
+    const size_t bytes = x(0, i.block).bytes();
+    const auto* from = static_cast<const char*>(channel.receive(bytes * x_.size(), what));
+    for (size_t b = 0; b < x_.size(); ++b) std::memcpy(x(b, i.block).data, from + b * bytes, bytes);
+  } else {
+    const Shape shape = latent_shape(own_frames(i.block));
+    Tensor to;
+    if (i.payload == Payload::latent) {
+      to = latents_.make({i.block, i.step}, shape);
+    } else {
+      OwnedTensor& other = velocity_[branches_[0] == StageModel::conditional ? 1 : 0];
+      if (!other || other.shape() != shape) other = OwnedTensor(DType::f32, shape);
+      to = other;
+    }
+    std::memcpy(to.data, channel.receive(to.bytes(), what), to.bytes());
+  }
+  channel.release();
+}
+
+void Executor::issue(const Send& i) {
+  SendChannel& channel = *link(i.payload, i.to).send;
+  auto* to = static_cast<char*>(channel.acquire(to_text(i)));
+  if (i.payload == Payload::tokens) {
+    const size_t bytes = x(0, i.block).bytes();
+    for (size_t b = 0; b < x_.size(); ++b) std::memcpy(to + b * bytes, x(b, i.block).data, bytes);
+    channel.send(bytes * x_.size());
+    return;
+  }
+  const ConstTensor from = i.payload == Payload::latent ? latents_.read({i.block, i.step})
+                                                        : ConstTensor(velocity_[branches_[0]]);
+  std::memcpy(to, from.data, from.bytes());
+  channel.send(from.bytes());
+}
+
+void Executor::issue(const Forward& i) {
+  const int64_t c = spec_.plan.layout.context_frames, own = own_frames(i.block);
+  const int64_t head_rows = std::min(c, own) * tokens_per_frame_, tail_rows = c * tokens_per_frame_;
+  const int64_t skipped = i.prefix_tokens ? c : 0;
+  if (i.publish_head) features_.make({Edge::head, i.block, i.step}, head_rows);
+  if (i.publish_tail) features_.make({Edge::tail, i.block, i.step}, tail_rows);
+  Visit visit;
+  visit.grid = parts_.model->grid_of(latent_shape(own + skipped));
+  visit.prefix_frames = i.prefix ? c : 0;
+  visit.suffix_frames = i.suffix ? std::min(c, own_frames(i.suffix->block)) : 0;
+  const int64_t prompt = parts_.prompt_of(i.block);
+  for (size_t b = 0; b < branches_.size(); ++b) {
+    VisitCache cache(features_, i, static_cast<int64_t>(b), head_rows, tail_rows,
+                     skipped * tokens_per_frame_);
+    visit.features = &cache;
+    parts_.model->forward(i.step.value, branches_[b], prompt, visit, x(b, i.block), stream_);
+    if (parts_.transport) parts_.transport->progress();
+  }
+  ++visits_;
+  if (parts_.progress) parts_.progress(visits_);
+}
+
+void Executor::issue(const Head& i) {
+  const int64_t own = own_frames(i.block), skipped = prefix_token_frames(i.block);
+  const Shape window = latent_shape(own + skipped), shape = latent_shape(own);
+  for (size_t b = 0; b < branches_.size(); ++b) {
+    OwnedTensor& velocity = velocity_[branches_[b]];
+    if (!velocity || velocity.shape() != shape) velocity = OwnedTensor(DType::f32, shape);
+    if (skipped == 0) {
+      parts_.model->head(i.step.value, x(b, i.block), parts_.model->grid_of(window), velocity,
+                         stream_);
+      continue;
+    }
+    OwnedTensor whole(DType::f32, window);
+    parts_.model->head(i.step.value, x(b, i.block), parts_.model->grid_of(window), whole, stream_);
+    copy_frames(whole, skipped, skipped + own, velocity, 0);
+  }
+}
+
+void Executor::issue(const SolverStep& i) {
+  const Shape shape = latent_shape(own_frames(i.block));
+  ConstTensor velocity = velocity_[StageModel::conditional];
+  if (spec_.plan.guided) {
+    if (!guided_ || guided_.shape() != shape) guided_ = OwnedTensor(DType::f32, shape);
+    parts_.model->guide(i.step.value, velocity, velocity_[StageModel::unconditional], guided_,
+                        stream_);
+    velocity = guided_;
+  }
+  SolverState& state = solvers_.at(i.block);
+  LT_CHECK(state.step == i.step.value, "block {} is at step {}, not {}", i.block.value, state.step,
+           i.step.value);
+  parts_.solver->advance(state, velocity, stream_);
+  const Tensor next = latents_.make({i.block, {i.step.value + 1}}, shape);
+  std::memcpy(next.data, state.latent.as<float>(), next.bytes());
+}
+
+void Executor::issue(const Emit& i) {
+  parts_.emit(i.block, latents_.read({i.block, {spec_.plan.steps}}));
+}
+
+}  // namespace longtake

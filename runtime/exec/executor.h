@@ -1,0 +1,94 @@
+// Carries out one rank's instructions: a small function for each, no decisions.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "parallel/comm/channel.h"
+#include "parallel/plan/plan.h"
+#include "runtime/context/block_store.h"
+#include "runtime/context/feature_cache.h"
+#include "runtime/exec/trace.h"
+#include "runtime/model/stage_model.h"
+#include "runtime/sampler/solver.h"
+
+namespace longtake {
+
+struct ExecutorSpec {
+  PlanSpec plan;
+  RankId rank;
+  int64_t channels = 0, height = 0, width = 0;  // of a latent frame
+  int channel_depth = 2;                        // buffers of each end of a channel
+};
+
+// What the executor works with; all of it outlives it.
+struct ExecutorParts {
+  StageModel* model = nullptr;
+  const Solver* solver = nullptr;
+  Transport* transport = nullptr;              // may be null for one rank
+  std::function<void(BlockId, Tensor)> noise;  // f32 [channels, frames, h, w]
+  std::function<int64_t(BlockId)> prompt_of;
+  std::function<void(BlockId, ConstTensor)> emit;  // finished latents; copies what it keeps
+  std::function<void(int64_t visits)> progress;    // visits done on this rank; may be empty
+};
+
+class Executor {
+ public:
+  Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamRef stream);
+  ~Executor();
+
+  void run();
+  // The instruction being carried out, for the watchdog's message; from any thread.
+  std::string in_flight() const;
+
+  const Trace& trace() const { return trace_; }
+  // Buffers of the run, weights left out.
+  size_t buffer_bytes() const;
+
+ private:
+  void issue(const Admit& i);
+  void issue(const Embed& i);
+  void issue(const Recv& i);
+  void issue(const Send& i);
+  void issue(const Forward& i);
+  void issue(const Head& i);
+  void issue(const SolverStep& i);
+  void issue(const Emit& i);
+  void issue(const ReleaseFeatures& i) { features_.release(i.features); }
+  void issue(const ReleaseLatent& i) { latents_.release(i.latent); }
+  void issue(const ReleaseSolver& i) { solvers_.erase(i.block); }
+
+  void carry_out(const Instruction& instruction);
+  void open_channels();
+  Shape latent_shape(int64_t frames) const {
+    return {spec_.channels, frames, spec_.height, spec_.width};
+  }
+  int64_t own_frames(BlockId block) const { return spec_.plan.layout.frames(block); }
+  int64_t prefix_token_frames(BlockId block) const;
+  int64_t tokens(BlockId block) const;
+  Tensor x(size_t branch, BlockId block);
+  int64_t local_branches() const { return static_cast<int64_t>(branches_.size()); }
+  struct Link;
+  Link& link(Payload payload, RankId peer);
+
+  ExecutorSpec spec_;
+  ExecutorParts parts_;
+  StreamRef stream_;
+  std::vector<StageModel::Branch> branches_;  // that this rank computes
+  int64_t tokens_per_frame_ = 0, most_frames_ = 0;
+  std::vector<OwnedTensor> x_;         // per local branch: f32 [most tokens, dim]
+  std::vector<OwnedTensor> velocity_;  // per guidance branch: f32 latent shape of the block
+  OwnedTensor guided_;
+  BlockStore latents_;
+  FeatureCache features_;
+  std::map<BlockId, SolverState> solvers_;
+  std::map<std::pair<Payload, RankId>, std::unique_ptr<Link>> links_;
+  std::atomic<const Instruction*> current_{nullptr};
+  Trace trace_;
+  int64_t visits_ = 0;
+};
+
+}  // namespace longtake

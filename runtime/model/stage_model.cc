@@ -1,0 +1,92 @@
+#include "runtime/model/stage_model.h"
+
+#include <array>
+
+#include "kernels/elementwise.h"
+
+namespace longtake {
+
+StageModel::StageModel(const ModelFolder& folder, const Guidance& guidance,
+                       const PromptSet& prompts, StageSpec spec, StreamRef stream)
+    : folder_(folder), guidance_(guidance), prompts_(prompts), spec_(std::move(spec)) {
+  LT_CHECK(!spec_.timesteps.empty() && !prompts.positive.empty(),
+           "a stage needs steps and a prompt");
+  LT_CHECK(!guidance.guided() || prompts.negative, "guidance needs a negative prompt's embedding");
+  if (!guidance_.boundary_ratio) guidance_.boundary_ratio = folder.boundary_ratio;
+  expert(0, stream);  // read now: what is wrong with the weights shows before any work
+}
+
+size_t StageModel::weight_bytes() const {
+  size_t total = 0;
+  for (const Expert& e : experts_) total += e.transformer ? e.transformer->weight_bytes() : 0;
+  return total;
+}
+
+int StageModel::expert_of(int64_t step) const {
+  if (folder_.transformer_2.empty() || !guidance_.boundary_ratio) return 0;
+  return spec_.timesteps.at(static_cast<size_t>(step)) >= *guidance_.boundary_ratio * 1000.0 ? 0
+                                                                                             : 1;
+}
+
+double StageModel::scale_of(int64_t step) const {
+  return expert_of(step) == 1 ? guidance_.low_noise.value_or(guidance_.scale) : guidance_.scale;
+}
+
+StageModel::Expert& StageModel::expert(int64_t step, StreamRef stream) {
+  const int index = expert_of(step);
+  Expert& e = experts_[index];
+  if (e.transformer) return e;
+  if (spec_.one_block)
+    experts_[1 - index] = Expert{};  // before the other comes: never both in memory
+  const Weights weights(index == 0 ? folder_.transformer : folder_.transformer_2,
+                        WeightsOf::transformer);
+  e.transformer.emplace(weights, config(), spec_.units, spec_.compute, stream);
+  return e;
+}
+
+const Modulation& StageModel::modulation(Expert& e, int64_t step, StreamRef stream) {
+  const auto found = e.modulations.find(step);
+  if (found != e.modulations.end()) return found->second;
+  const std::array<double, 1> timestep{spec_.timesteps.at(static_cast<size_t>(step))};
+  return e.modulations.emplace(step, e.transformer->modulate(timestep, {}, stream)).first->second;
+}
+
+void StageModel::embed(int64_t step, ConstTensor latent, Tensor x, StreamRef stream) {
+  expert(step, stream).transformer->embed(latent, x, stream);
+}
+
+void StageModel::forward(int64_t step, Branch branch, int64_t prompt, Visit visit, Tensor x,
+                         StreamRef stream) {
+  Expert& e = expert(step, stream);
+  const std::pair<int, int64_t> key{branch, branch == conditional ? prompt : 0};
+  auto text = e.text.find(key);
+  if (text == e.text.end()) {
+    const OwnedTensor& rows = branch == conditional
+                                  ? prompts_.positive.at(static_cast<size_t>(prompt))
+                                  : prompts_.negative;
+    text = e.text.emplace(key, e.transformer->text_context(rows, stream)).first;
+  }
+  visit.modulation = &modulation(e, step, stream);
+  visit.text = &text->second;
+  e.transformer->forward(x, visit, stream);
+}
+
+void StageModel::head(int64_t step, ConstTensor x, const TokenGrid& grid, Tensor velocity,
+                      StreamRef stream) {
+  Expert& e = expert(step, stream);
+  e.transformer->head(x, modulation(e, step, stream), grid, velocity, stream);
+}
+
+TokenGrid StageModel::grid_of(const Shape& latent) const {
+  return token_grid(config(), latent);
+}
+
+void StageModel::guide(int64_t step, ConstTensor conditional, ConstTensor unconditional,
+                       Tensor velocity, StreamRef stream) const {
+  const double scale = scale_of(step);
+  const std::array<ConstTensor, 2> both{unconditional, conditional};
+  const std::array<float, 2> weight{static_cast<float>(1.0 - scale), static_cast<float>(scale)};
+  linear_combination(both, weight, velocity, stream);
+}
+
+}  // namespace longtake
