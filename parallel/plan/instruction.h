@@ -39,6 +39,7 @@ struct Latent {
 // First and last stage: make the block's noise (version 0); the last also makes its solver state.
 struct Admit {
   BlockId block;
+  bool operator==(const Admit&) const = default;
 };
 // First stage: latents to tokens. With `prefix` (rule dualparal) the last context frames of that
 // latent are put before the block's own and go through the layers with them.
@@ -46,12 +47,14 @@ struct Embed {
   BlockId block;
   StepId step;
   std::optional<Latent> prefix;
+  bool operator==(const Embed&) const = default;
 };
 struct Recv {
   Payload payload;
   BlockId block;
   StepId step;  // of Payload::latent: the version
   RankId from;
+  bool operator==(const Recv&) const = default;
 };
 // Does not wait: the payload is copied or kept until it has left.
 struct Send {
@@ -59,6 +62,7 @@ struct Send {
   BlockId block;
   StepId step;
   RankId to;
+  bool operator==(const Send&) const = default;
 };
 // This stage's layers on the visit's tokens. Reads `prefix` and `suffix`, publishes what is asked
 // for.
@@ -68,37 +72,47 @@ struct Forward {
   std::optional<Features> prefix, suffix;
   bool prefix_tokens = false;  // rule dualparal: the tokens begin with a latent prefix
   bool publish_head = false, publish_tail = false;
+  bool operator==(const Forward&) const = default;
 };
 // Last stage: tokens to the velocity of the own branches.
 struct Head {
   BlockId block;
   StepId step;
+  bool operator==(const Head&) const = default;
 };
 // Last stage: guidance and solver; makes version step + 1.
 struct SolverStep {
   BlockId block;
   StepId step;
+  bool operator==(const SolverStep&) const = default;
 };
 // Last stage, branch 0: the finished block goes to the latent stream.
 struct Emit {
   BlockId block;
+  bool operator==(const Emit&) const = default;
 };
 // Gives memory back: exactly once for everything that was made or received and kept.
 struct ReleaseFeatures {
   Features features;
+  bool operator==(const ReleaseFeatures&) const = default;
 };
 struct ReleaseLatent {
   Latent latent;
+  bool operator==(const ReleaseLatent&) const = default;
 };
 struct ReleaseSolver {
   BlockId block;
+  bool operator==(const ReleaseSolver&) const = default;
 };
 
 using Instruction = std::variant<Admit, Embed, Recv, Send, Forward, Head, SolverStep, Emit,
                                  ReleaseFeatures, ReleaseLatent, ReleaseSolver>;
 
+const char* name(Payload payload);
+const char* name(Edge edge);
+
 // One line, for instance "forward b7 s12 prefix tail(b6 s12) suffix head(b8 s11) publish head
-// tail".
+// tail"; "prefix tokens" stands for prefix_tokens.
 std::string to_text(const Instruction& instruction);
 // The inverse; fails with bad_data naming the text.
 Instruction parse_instruction(const std::string& line);

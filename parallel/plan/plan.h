@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "parallel/mesh.h"
@@ -11,6 +12,11 @@
 namespace longtake {
 
 enum class ContextRule { dualparal, aligned, causal, isolated };
+const char* name(ContextRule rule);
+std::optional<ContextRule> parse_context_rule(const std::string& text);
+
+// Buffers that each end of a channel needs so that no plan deadlocks (make_plan.cc, check.h).
+inline constexpr int64_t channel_depth = 2;
 
 // How a video is cut into blocks of latent frames: block 0 has block_frames + context_frames
 // frames, the others block_frames, the last may be shorter.
@@ -31,16 +37,34 @@ struct PlanSpec {
   int64_t stagger = 1;  // r >= 1: steps between neighbouring blocks
   ContextRule rule = ContextRule::aligned;
   bool guided = true;  // with branches = 2 it must be
+
+  // Without context frames every rule is `isolated`.
+  ContextRule effective_rule() const {
+    return layout.context_frames == 0 ? ContextRule::isolated : rule;
+  }
 };
 
-// Fails with ExitCode::usage, with the reason and the best use of these ranks, when the mesh does
-// not fit: stages > min(Q / r, M) starve (architecture.md 3).
+// Stages that always find work: min(Q / r, M), at least 1 (architecture.md 3).
+int64_t useful_depth(int64_t steps, int64_t stagger, std::optional<int64_t> blocks);
+
+// The best use of `ranks`: one pipeline per guidance branch where two full pipelines fit in memory
+// and that leaves no rank more unused than one pipeline does; never deeper than useful_depth.
+Mesh best_mesh(int64_t ranks, int64_t steps, int64_t stagger, std::optional<int64_t> blocks,
+               bool guided, bool fits_two_pipelines);
+
+// Fails with ExitCode::usage, with every problem: values out of range, and a mesh that starves
+// (stages > useful_depth), with the reason and the best use of these ranks.
 void check_spec(const PlanSpec& spec);
+// The first part only: a starving mesh is slow, not wrong.
+void check_ranges(const PlanSpec& spec);
+// All of it, and the job must have exactly the ranks of the mesh.
+void check_spec(const PlanSpec& spec, int64_t ranks);
 
 // Instructions of all ranks, one sweep after the other. Sweep i visits every live block b at step
 // i - b r, newest first (`causal`: oldest first).
 class PlanMaker {
  public:
+  // Any valid spec, also one whose mesh starves: check_spec decides what is worth running.
   explicit PlanMaker(PlanSpec spec);
 
   const PlanSpec& spec() const { return spec_; }
