@@ -227,12 +227,13 @@ class Generation {
 
 // The first message of a job is enough: other ranks give rank 0 a moment to say what all of them
 // found.
-[[noreturn]] void end_job(Comm& comm, const Error& error) {
+int end_job(Comm& comm, const Error& error) {
   constexpr auto kMoment = std::chrono::seconds(1);
   if (comm.rank() != 0) std::this_thread::sleep_for(kMoment);
   log_text(LogLevel::error, error.what());
   flush_log();
   comm.abort(static_cast<int>(error.code()));
+  return static_cast<int>(error.code());
 }
 
 }  // namespace
@@ -249,9 +250,9 @@ int run_generate(const RunConfig& config, const GenerateOptions& options) {
   try {
     Generation(config, options, *comm).run();
   } catch (const Error& e) {
-    end_job(*comm, e);
+    return end_job(*comm, e);
   } catch (const std::exception& e) {
-    end_job(*comm, Error(ExitCode::error, e.what()));
+    return end_job(*comm, Error(ExitCode::error, e.what()));
   }
   return static_cast<int>(ExitCode::done);
 }

@@ -6,7 +6,6 @@
 #include "launch/machine.h"
 #include "launch/precomputed.h"
 #include "launch/version.h"
-#include "parallel/partition.h"
 #include "runtime/model/prompt_encoder.h"
 
 namespace longtake {
@@ -51,7 +50,8 @@ Mesh choose_mesh(const RunConfig& config, int64_t ranks, const PlanSpec& plan) {
         config.parallel.branches.value_or(ranks / config.parallel.stages.value_or(ranks));
     mesh.stages = config.parallel.stages.value_or(ranks / std::max<int64_t>(1, mesh.branches));
   } else {
-    mesh = best_mesh(ranks, plan);
+    constexpr bool fits_two = true;
+    mesh = best_mesh(ranks, plan.steps, plan.stagger, plan.layout.blocks(), plan.guided, fits_two);
   }
   if (mesh.ranks() != ranks)
     fail(ExitCode::usage, "parallel: {} stages x {} branches need {} ranks, this job has {}",
@@ -99,6 +99,13 @@ int64_t Job::prompt_of(BlockId block) const {
          config.prompts[static_cast<size_t>(index + 1)].frame <= frame)
     ++index;
   return index;
+}
+
+static std::vector<UnitRange> stage_units(const Job& job) {
+  const int64_t units = 3 * job.folder.transformer_config.layers, n = job.plan.mesh.stages;
+  std::vector<UnitRange> out;
+  for (int64_t i = 0; i < n; ++i) out.push_back({units * i / n, units * (i + 1) / n});
+  return out;
 }
 
 Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
