@@ -41,6 +41,7 @@ class GoldenCase {
   std::string worst_;
 };
 
+void run_block_queue_case(GoldenCase& golden);
 void run_dit_case(GoldenCase& golden);
 void run_vae_case(GoldenCase& golden);
 void run_umt5_case(GoldenCase& golden);
