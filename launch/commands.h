@@ -15,7 +15,6 @@ struct GenerateOptions {
   int threads = 0;          // 0: what the machine has, shared among its ranks
   bool progress = true;     // false with --no-progress and -q
   bool mpi = false;         // started by mpirun or srun
-  int loopback = 0;         // > 0: that many ranks as threads of this process
   double deadline_s = 600;  // of every wait for another rank
 };
 

@@ -42,7 +42,9 @@ int run(int argc, char** argv) {
     if (environment.isa) set_isa(*environment.isa);
     const CommandLine line = parse_command_line({argv + 1, argv + argc}, environment);
     set_up_log(line.log_level, line.json_log);
-    for (const std::string& notice : line.notices) log_info("{}", notice);
+    // Every rank reads the same configuration: its notices are said once, by rank 0.
+    if (!environment.mpi)
+      for (const std::string& notice : line.notices) log_info("{}", notice);
     return run(line);
   } catch (const Error& e) {
     log_text(LogLevel::error, e.what());

@@ -72,9 +72,12 @@ class Parser {
   std::optional<double> seconds_;
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
   int threads_;
+  bool mpi_;
+  double deadline_s_ = GenerateOptions{}.deadline_s;
 };
 
-Parser::Parser(const Environment& environment) : threads_(environment.threads.value_or(0)) {
+Parser::Parser(const Environment& environment)
+    : threads_(environment.threads.value_or(0)), mpi_(environment.mpi) {
   app_.set_version_flag("--version", [] { return version_text(); });
   app_.require_subcommand(0, 1);
   app_.allow_extras();
@@ -136,6 +139,13 @@ void Parser::add_generate() {
   for (const ConfigFlag& f : config_flags()) {
     add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
   }
+  command
+      ->add_option("--deadline", deadline_s_,
+                   "give up when another rank is not heard of for this long")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.1, 1e6).description(""))
+      ->capture_default_str()
+      ->group("Machine");
   add_machine(command);
   command->add_flag("--latents-only", latents_only_, "no video: needs no VAE in the model folder")
       ->group("Output");
@@ -302,7 +312,7 @@ void Parser::finish_command(const CLI::App& command) {
     apply_settings();
     apply_prompts();
     finish(out_.config, problems_, out_.notices);
-    out_.generate = {threads_, progress};
+    out_.generate = {threads_, progress, mpi_, deadline_s_};
   } else if (name == "decode") {
     out_.command = Command::decode;
     apply_settings();
