@@ -85,6 +85,7 @@ void attention(const AttentionArgs& args, StreamRef stream) {
   if (args.bias) check_f32("attention bias", args.bias, {q.dim(1), q.dim(0), keys});
   if (args.tiles) check_tiles(*args.tiles, q.dim(1), q.dim(0), keys);
   LT_CHECK(stream.device().type == DeviceType::cpu, "attention: no backend for this device");
+  const TimedWork timed(stream, &WorkClock::attention_s);
   if (q.dim(0) > 0) cpu::attention(args, stream.pool());
 }
 

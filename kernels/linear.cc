@@ -50,6 +50,7 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
              "linear: expected a gate f32 [n, {}] on a residual, found {}", weight.out(),
              args.gate.shape.text());
   }
+  const TimedWork timed(stream, &WorkClock::linear_s);
   cpu::linear(args, weight, stream);
 }
 

@@ -14,6 +14,7 @@
 #include "launch/progress.h"
 #include "launch/rank_run.h"
 #include "launch/report.h"
+#include "launch/trace_file.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
 
@@ -125,10 +126,8 @@ class Generation {
       run_loopback(*output);
     else
       run_rank(pool, output ? &*output : nullptr);
-    std::string hash;
-    if (output) hash = output->finish();
     // The emitting rank knows the hash; rank 0 writes the report.
-    finish_report(comm_.gather(hash));
+    finish_report(comm_.gather(hash_));
   }
 
  private:
@@ -154,8 +153,11 @@ class Generation {
     const Clock::time_point start = Clock::now();
     rank.run();
     report_.seconds.denoise = seconds_since(start);
+    // The writer's share is complete only when it has finished.
+    if (output) hash_ = output->finish();
     for (const std::string& packed : comm_.gather(pack(rank.report())))
       report_.per_rank.push_back(unpack(packed));
+    traces_ = comm_.gather(trace_events(comm_.rank(), rank.trace()));
   }
 
   // Ranks as threads, each with its own pool.
@@ -164,6 +166,7 @@ class Generation {
         loopback_, {std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))});
     std::vector<std::thread> ranks;
     std::vector<RankReport> reports(static_cast<size_t>(loopback_));
+    traces_.resize(static_cast<size_t>(loopback_));
     std::mutex mutex;
     std::exception_ptr error;
     const Clock::time_point start = Clock::now();
@@ -179,7 +182,9 @@ class Generation {
           RankRun rank(job_, {r}, prompts_, transport.get(),
                        r == emitter ? &output.writer() : nullptr, pool, update);
           rank.run();
+          if (r == emitter) hash_ = output.finish();
           reports[static_cast<size_t>(r)] = rank.report();
+          traces_[static_cast<size_t>(r)] = trace_events(r, rank.trace());
         } catch (const std::exception& e) {
           const std::lock_guard lock(mutex);
           if (!error) error = std::current_exception();
@@ -211,6 +216,7 @@ class Generation {
     }
     report_.seconds.total = seconds_since(start_);
     write_report(report_, job_.config.output.run);
+    write_trace(traces_, job_.config.output.run);
     log_info("{}", to_text(report_));
     log_info("run in {}", job_.config.output.run.string());
   }
@@ -223,6 +229,8 @@ class Generation {
   int threads_;
   PromptSet prompts_;
   RunReport report_;
+  std::string hash_;  // of the latents, where they are finished
+  std::vector<std::string> traces_;
 };
 
 // The first message of a job is enough: other ranks give rank 0 a moment to say what all of them

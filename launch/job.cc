@@ -37,7 +37,8 @@ std::string weights_summary(const ModelFolder& folder) {
   for (const fs::path& part : {folder.transformer, folder.transformer_2}) {
     if (part.empty()) continue;
     const Weights weights(part, WeightsOf::transformer);
-    for (const std::string& name : weights.names()) out += "\n" + name + weights.shape(name).text();
+    for (const std::string& name : weights.names())
+      out.append("\n").append(name).append(weights.shape(name).text());
     out += "\n" + std::to_string(weights.bytes());
   }
   return out;

@@ -1,5 +1,6 @@
 #include "launch/rank_run.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace longtake {
@@ -63,10 +64,17 @@ RankReport RankRun::report() const {
   out.buffer_bytes = executor_->buffer_bytes();
   out.peak_bytes = peak_resident_bytes();
   out.load_s = load_s_;
-  out.compute_s = seconds_of<Embed>(t) + seconds_of<Forward>(t) + seconds_of<Head>(t) +
-                  seconds_of<SolverStep>(t) + seconds_of<Admit>(t);
-  out.comm_s = seconds_of<Send>(t) + seconds_of<Recv>(t);
+  const double compute = seconds_of<Embed>(t) + seconds_of<Forward>(t) + seconds_of<Head>(t);
+  out.run_s = executor_->run_seconds();
+  out.attention_s = executor_->clock().attention_s;
+  out.linear_s = executor_->clock().linear_s;
+  out.other_s = compute + seconds_of<Admit>(t) - out.attention_s - out.linear_s;
+  out.solver_s = seconds_of<SolverStep>(t);
+  out.send_s = seconds_of<Send>(t) + seconds_of<Recv>(t);
   out.wait_s = t.wait_seconds();
+  // Storing and, on a single rank, decoding happen within Emit.
+  out.idle_s = std::max(0.0, out.run_s - compute - seconds_of<Admit>(t) - out.solver_s -
+                                 out.send_s - out.wait_s - seconds_of<Emit>(t));
   if (writer_) {
     out.store_s = writer_->seconds().store;
     out.decode_s = writer_->seconds().decode;

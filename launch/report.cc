@@ -14,30 +14,47 @@ namespace longtake {
 
 namespace {
 
+struct Field {
+  const char* name;
+  double RankReport::*seconds;
+};
+
+// Rows of the table and keys of the JSON.
+constexpr std::array<Field, 9> kSections{{{"load", &RankReport::load_s},
+                                          {"attention", &RankReport::attention_s},
+                                          {"linear", &RankReport::linear_s},
+                                          {"other", &RankReport::other_s},
+                                          {"solver", &RankReport::solver_s},
+                                          {"send", &RankReport::send_s},
+                                          {"wait", &RankReport::wait_s},
+                                          {"idle", &RankReport::idle_s},
+                                          {"store", &RankReport::store_s}}};
+constexpr std::array<Field, 3> kMoreSeconds{{{"decode", &RankReport::decode_s},
+                                             {"run", &RankReport::run_s},
+                                             {"first_frames", &RankReport::first_frames_s}}};
+
 nlohmann::ordered_json json_of(const RankReport& k) {
-  return {{"rank", k.rank},
-          {"host", k.host},
-          {"layers", {static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3}},
-          {"weight_bytes", k.weight_bytes},
-          {"buffer_bytes", k.buffer_bytes},
-          {"peak_bytes", k.peak_bytes},
-          {"device_peak_bytes", k.device_peak_bytes},
-          {"load_s", k.load_s},
-          {"compute_s", k.compute_s},
-          {"comm_s", k.comm_s},
-          {"wait_s", k.wait_s},
-          {"io_s", k.store_s + k.decode_s},
-          {"store_s", k.store_s},
-          {"decode_s", k.decode_s},
-          {"first_frames_s", k.first_frames_s}};
+  nlohmann::ordered_json json{
+      {"rank", k.rank},
+      {"host", k.host},
+      {"layers", {static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3}},
+      {"units", {k.first_unit, k.end_unit}},
+      {"weight_bytes", k.weight_bytes},
+      {"buffer_bytes", k.buffer_bytes},
+      {"peak_bytes", k.peak_bytes},
+      {"device_peak_bytes", k.device_peak_bytes},
+      {"compute_s", k.attention_s + k.linear_s + k.other_s + k.solver_s},
+      {"comm_s", k.send_s},
+      {"io_s", k.store_s + k.decode_s}};
+  for (const Field& f : kSections) json[std::string(f.name) + "_s"] = k.*f.seconds;
+  for (const Field& f : kMoreSeconds) json[std::string(f.name) + "_s"] = k.*f.seconds;
+  return json;
 }
 
 }  // namespace
 
 std::string pack(const RankReport& report) {
-  nlohmann::ordered_json json = json_of(report);
-  json["units"] = {report.first_unit, report.end_unit};
-  return json.dump();
+  return json_of(report).dump();
 }
 
 RankReport unpack(const std::string& packed) {
@@ -51,14 +68,18 @@ RankReport unpack(const std::string& packed) {
   k.buffer_bytes = json.at("buffer_bytes");
   k.peak_bytes = json.at("peak_bytes");
   k.device_peak_bytes = json.at("device_peak_bytes");
-  k.load_s = json.at("load_s");
-  k.compute_s = json.at("compute_s");
-  k.comm_s = json.at("comm_s");
-  k.wait_s = json.at("wait_s");
-  k.store_s = json.at("store_s");
-  k.decode_s = json.at("decode_s");
-  k.first_frames_s = json.at("first_frames_s");
+  for (const Field& f : kSections) k.*f.seconds = json.at(std::string(f.name) + "_s");
+  for (const Field& f : kMoreSeconds) k.*f.seconds = json.at(std::string(f.name) + "_s");
   return k;
+}
+
+double RunReport::idle_share() const {
+  double lost = 0, all = 0;
+  for (const RankReport& k : per_rank) {
+    lost += k.wait_s + k.idle_s;
+    all += k.run_s;
+  }
+  return all > 0 ? lost / all : 0;
 }
 
 std::string to_json(const RunReport& r) {
@@ -87,6 +108,7 @@ std::string to_json(const RunReport& r) {
                                       {"decode", r.seconds.decode},
                                       {"first_frames", r.seconds.first_frames}}},
                                     {"frames_per_second", r.frames_per_second()},
+                                    {"idle_share", r.idle_share()},
                                     {"per_rank", per_rank}};
   return json.dump(1) + "\n";
 }
@@ -117,12 +139,8 @@ std::string to_text(const RunReport& r) {
       r.frames, r.seconds.total, r.frames_per_second(), r.device, r.isa, r.precision, r.ranks,
       r.ranks == 1 ? "" : "s", r.threads, r.threads == 1 ? "" : "s", r.seconds.text, r.seconds.load,
       r.seconds.denoise, r.seconds.first_frames, "section", "min s", "avg s", "max s", "share");
-  out += section(r, "load", &RankReport::load_s);
-  out += section(r, "compute", &RankReport::compute_s);
-  out += section(r, "communication", &RankReport::comm_s);
-  out += section(r, "wait", &RankReport::wait_s);
+  for (const Field& f : kSections) out += section(r, f.name, f.seconds);
   out += section(r, "decode", &RankReport::decode_s);
-  out += section(r, "store", &RankReport::store_s);
   for (const RankReport& k : r.per_rank)
     out += fmt::format(
         "rank {} on {}: layers {:.2f} to {:.2f}, weights {:.1f} MB, buffers {:.1f} MB, peak {:.1f} "

@@ -13,8 +13,12 @@ struct RankReport {
   std::string host;
   int64_t first_unit = 0, end_unit = 0;  // sub-layers [first, end), three to a layer
   uint64_t weight_bytes = 0, buffer_bytes = 0, peak_bytes = 0, device_peak_bytes = 0;
-  double load_s = 0, compute_s = 0, comm_s = 0, wait_s = 0;
-  double store_s = 0, decode_s = 0, first_frames_s = 0;  // of the rank that finishes blocks
+  // Seconds of the rank's main thread; together `run_s`, apart from load_s.
+  double load_s = 0, run_s = 0;
+  double attention_s = 0, linear_s = 0, other_s = 0, solver_s = 0, send_s = 0, wait_s = 0,
+         idle_s = 0;
+  // Of the rank that finishes blocks, beside the rest when there are several ranks.
+  double store_s = 0, decode_s = 0, first_frames_s = 0;
 };
 
 std::string pack(const RankReport& report);  // JSON
@@ -31,6 +35,8 @@ struct RunReport {
   } seconds;
   std::vector<RankReport> per_rank;
 
+  // Share of the ranks' time that was spent waiting or idle.
+  double idle_share() const;
   double frames_per_second() const {
     return seconds.total > 0 ? static_cast<double>(frames) / seconds.total : 0;
   }

@@ -92,7 +92,7 @@ struct Executor::Link {
 Executor::Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamRef stream)
     : spec_(spec),
       parts_(parts),
-      stream_(stream),
+      stream_(stream.pool(), &clock_),
       branches_(branches_of(spec.plan, spec.rank)),
       tokens_per_frame_(tokens_of_frame(spec, *parts.model)),
       features_(make_cache(spec, *parts.model, tokens_per_frame_)) {
@@ -153,6 +153,7 @@ Executor::Link& Executor::link(Payload payload, RankId peer) {
 }
 
 void Executor::run() {
+  trace_ = Trace();
   PlanMaker maker(spec_.plan);
   std::vector<Instruction> list;
   for (; !maker.done(); maker.next()) {
@@ -163,6 +164,7 @@ void Executor::run() {
   for (const auto& [key, link] : links_)
     if (link->send)
       link->send->flush("the last messages to rank " + std::to_string(key.second.value));
+  run_s_ = trace_.now();
 }
 
 void Executor::carry_out(const Instruction& instruction) {

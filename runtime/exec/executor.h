@@ -45,6 +45,8 @@ class Executor {
   std::string in_flight() const;
 
   const Trace& trace() const { return trace_; }
+  const WorkClock& clock() const { return clock_; }
+  double run_seconds() const { return run_s_; }
   // Buffers of the run, weights left out.
   size_t buffer_bytes() const;
 
@@ -76,6 +78,7 @@ class Executor {
 
   ExecutorSpec spec_;
   ExecutorParts parts_;
+  WorkClock clock_;
   StreamRef stream_;
   std::vector<StageModel::Branch> branches_;  // that this rank computes
   int64_t tokens_per_frame_ = 0, most_frames_ = 0;
@@ -88,6 +91,7 @@ class Executor {
   std::map<std::pair<Payload, RankId>, std::unique_ptr<Link>> links_;
   std::atomic<const Instruction*> current_{nullptr};
   Trace trace_;
+  double run_s_ = 0;
   int64_t visits_ = 0;
 };
 
