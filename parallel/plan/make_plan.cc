@@ -34,7 +34,7 @@ class SweepWriter {
       : mesh_(spec.mesh),
         rule_(spec.effective_rule()),
         steps_(spec.steps),
-        stagger_(spec.stagger),
+        stagger_(spec.effective_stagger()),
         blocks_(spec.layout.blocks()),
         sweep_(live(sweep)),
         rank_(rank),
@@ -78,12 +78,6 @@ class SweepWriter {
     return {index, oldest, newest, rule_ != ContextRule::causal};
   }
 
-  // The sweep before this one that had visits; with stagger > steps there are sweeps without.
-  Sweep previous() const {
-    const Sweep before = live(sweep_.index - 1);
-    return before.visits() > 0 ? before : live(sweep_.index - stagger_ + steps_ - 1);
-  }
-
   bool kept_as_prefix(BlockId b) const {
     return rule_ == ContextRule::dualparal && exists(b.value + 1);
   }
@@ -97,7 +91,7 @@ class SweepWriter {
     if (sweep_.visits() == 0) return out;
     const int64_t lag = mesh_.stages + latent_slack;
     if (sweep_.index > 0) {
-      const Sweep before = previous();
+      const Sweep before = live(sweep_.index - 1);
       for (int64_t k = 0; k < before.visits(); ++k) {
         const Latent latent = made_by(before, k);
         const int64_t latest = k + lag - before.visits();
@@ -216,7 +210,7 @@ PlanMaker::PlanMaker(PlanSpec spec) : spec_(std::move(spec)) {
 std::optional<int64_t> PlanMaker::sweeps() const {
   const auto blocks = spec_.layout.blocks();
   if (!blocks) return std::nullopt;
-  return (*blocks - 1) * spec_.stagger + spec_.steps;
+  return (*blocks - 1) * spec_.effective_stagger() + spec_.steps;
 }
 
 bool PlanMaker::done() const {

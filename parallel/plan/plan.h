@@ -1,6 +1,7 @@
 // The schedule of a video on a mesh, made sweep by sweep: memory does not grow with the video.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -42,6 +43,8 @@ struct PlanSpec {
   ContextRule effective_rule() const {
     return layout.context_frames == 0 ? ContextRule::isolated : rule;
   }
+  // From `steps` on every block is finished before the next one enters.
+  int64_t effective_stagger() const { return std::min(stagger, steps); }
 };
 
 // Stages that always find work: min(Q / r, M), at least 1 (architecture.md 3).
@@ -61,7 +64,7 @@ void check_ranges(const PlanSpec& spec);
 void check_spec(const PlanSpec& spec, int64_t ranks);
 
 // Instructions of all ranks, one sweep after the other. Sweep i visits every live block b at step
-// i - b r, newest first (`causal`: oldest first).
+// i - b r, newest first (`causal`: oldest first); r counts as Q where it is larger.
 class PlanMaker {
  public:
   // Any valid spec, also one whose mesh starves: check_spec decides what is worth running.
@@ -69,7 +72,7 @@ class PlanMaker {
 
   const PlanSpec& spec() const { return spec_; }
   int64_t sweep() const { return sweep_; }  // the next one
-  std::optional<int64_t> sweeps() const;    // (M - 1) r + Q
+  std::optional<int64_t> sweeps() const;    // (M - 1) min(r, Q) + Q
   bool done() const;
   // Appends the next sweep's instructions of one rank. Every rank's list is made by its own
   // PlanMaker or by one for all: next() moves on.
