@@ -38,8 +38,8 @@ std::string weights_summary(const ModelFolder& folder) {
     if (part.empty()) continue;
     const Weights weights(part, WeightsOf::transformer);
     for (const std::string& name : weights.names())
-      out.append("\n").append(name).append(weights.shape(name).text());
-    out += "\n" + std::to_string(weights.bytes());
+      out += fmt::format("\n{}{}", name, weights.shape(name).text());
+    out += fmt::format("\n{}", weights.bytes());
   }
   return out;
 }

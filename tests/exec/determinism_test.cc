@@ -1,0 +1,126 @@
+// The contract: the same bits for any mesh, stage split, thread count, channel depth and timing.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <random>
+
+#include "runtime/sampler/noise.h"
+#include "tests/support/golden_file.h"
+#include "tests/support/queue_run.h"
+#include "tests/support/random.h"
+
+namespace longtake::testing {
+
+namespace {
+
+// The tiny transformer of the golden queue with a video made up here.
+struct Video {
+  ModelFolder folder;
+  PromptSet prompts;
+  QueueRun run;
+
+  Video() {
+    folder.transformer = golden_folder() / "block_queue" / "transformer";
+    folder.transformer_config = read_transformer_config(folder.transformer);
+    const int64_t width = folder.transformer_config.text_dim;
+    prompts.positive.push_back(random_tensor({9, width}, 1));
+    prompts.positive.push_back(random_tensor({5, width}, 2));
+    prompts.negative = random_tensor({3, width}, 3);
+    run.folder = &folder;
+    run.prompts = &prompts;
+    run.height = run.width = 4;
+    run.prompt_of = [](BlockId block) { return block.value / 2 % 2; };
+    run.plan.layout = {3, 2, 14};
+    run.plan.steps = 5;
+  }
+
+  std::map<int64_t, OwnedTensor> make() {
+    run.noise = [layout = run.plan.layout](BlockId block, Tensor noise) {
+      NoisePool(11, layout.block_frames, layout.context_frames).fill(block.value, noise);
+    };
+    return run_queue(run);
+  }
+};
+
+// Up to a millisecond, different for every message.
+LoopbackJob::Delay random_delays(uint64_t seed) {
+  return [seed](int from, int to, int tag, int64_t index) {
+    uint64_t z = seed + static_cast<uint64_t>(((from * 64 + to) * 8 + tag) * 1000003 + index);
+    z = (z ^ (z >> 31)) * 0x9e3779b97f4a7c15u;
+    return std::chrono::microseconds((z >> 40) % 1000);
+  };
+}
+
+constexpr ContextRule kRules[] = {ContextRule::dualparal, ContextRule::aligned, ContextRule::causal,
+                                  ContextRule::isolated};
+
+}  // namespace
+
+TEST_CASE("ranks, branches, threads and delays do not change a bit") {
+  for (const ContextRule rule : kRules)
+    for (const DType compute : {DType::f32, DType::bf16}) {
+      Video video;
+      video.run.plan.rule = rule;
+      video.run.compute = compute;
+      const auto one = video.make();
+      CHECK(one.size() == 4);
+      for (const Mesh mesh :
+           {Mesh{2, 1}, Mesh{3, 1}, Mesh{4, 1}, Mesh{1, 2}, Mesh{2, 2}, Mesh{3, 2}, Mesh{4, 2}})
+        for (const int threads : {1, 2}) {
+          CAPTURE(static_cast<int>(rule));
+          CAPTURE(mesh.stages);
+          CAPTURE(mesh.branches);
+          CAPTURE(threads);
+          video.run.plan.mesh = mesh;
+          video.run.threads = threads;
+          video.run.delay = threads == 1 ? random_delays(5) : LoopbackJob::Delay{};
+          CHECK(same_bits(one, video.make()));
+        }
+    }
+}
+
+TEST_CASE("cuts within layers do not change a bit") {
+  Video video;
+  const auto one = video.make();
+  const int64_t units = 3 * video.folder.transformer_config.layers;
+  video.run.plan.mesh = {2, 1};
+  for (int64_t cut = 1; cut < units; ++cut) {
+    CAPTURE(cut);
+    video.run.stages = {{0, cut}, {cut, units}};
+    CHECK(same_bits(one, video.make()));
+  }
+}
+
+TEST_CASE("200 random videos, meshes and delays") {
+  std::mt19937 random(20261121);
+  const auto pick = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
+  for (int i = 0; i < 200; ++i) {
+    Video video;
+    PlanSpec& plan = video.run.plan;
+    plan.layout.block_frames = pick(1, 3);
+    plan.layout.context_frames = pick(0, plan.layout.block_frames);
+    plan.layout.total_frames = pick(1, 9);
+    plan.steps = pick(1, 4);
+    plan.stagger = pick(1, 3);
+    plan.rule = kRules[pick(0, 3)];
+    const auto one = video.make();
+    plan.mesh = {pick(1, 4), pick(1, 2)};
+    video.run.channel_depth = static_cast<int>(pick(2, 3));
+    video.run.delay = random_delays(static_cast<uint64_t>(i));
+    CAPTURE(i);
+    CAPTURE(plan.mesh.stages);
+    CAPTURE(plan.mesh.branches);
+    CHECK(same_bits(one, video.make()));
+  }
+}
+
+TEST_CASE("noise and prompts reach the result") {
+  Video video;
+  const auto first = video.make();
+  video.run.prompt_of = [](BlockId) { return int64_t{0}; };
+  CHECK(!same_bits(first, video.make()));
+}
+
+}  // namespace longtake::testing
