@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -27,10 +29,24 @@ double median(std::vector<double> x) {
   return x.size() % 2 ? x[half] : (x[half - 1] + x[half]) / 2;
 }
 
-double seconds_of(const std::function<void()>& work, int64_t calls) {
+// Of the process, all its threads.
+double cpu_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+struct Seconds {
+  double wall, cpu;
+};
+
+Seconds seconds_of(const std::function<void()>& work, int64_t calls) {
+  const double cpu = cpu_seconds();
   const auto begin = Clock::now();
   for (int64_t i = 0; i < calls; ++i) work();
-  return std::chrono::duration<double>(Clock::now() - begin).count() / static_cast<double>(calls);
+  const auto n = static_cast<double>(calls);
+  return {std::chrono::duration<double>(Clock::now() - begin).count() / n,
+          (cpu_seconds() - cpu) / n};
 }
 
 std::string cpu_model() {
@@ -54,6 +70,7 @@ nlohmann::ordered_json to_json(const BenchRow& row) {
   j["seconds_median"] = row.time.median_s;
   j["seconds_min"] = row.time.min_s;
   j["seconds_max"] = row.time.max_s;
+  j["seconds_cpu"] = row.time.cpu_s;
   j["rate"] = row.rate;
   j["unit"] = row.unit;
   if (row.peak_share) j["peak_share"] = *row.peak_share;
@@ -71,16 +88,18 @@ double measure_core_peak(DType dtype, int threads) {
 BenchTiming time_work(int repeat, double amount, const std::function<void()>& work,
                       const std::function<double()>& peak) {
   LT_CHECK(repeat >= 1, "expected at least one repetition, found {}", repeat);
-  const double first = std::min(seconds_of(work, 1), seconds_of(work, 1));
+  const double first = std::min(seconds_of(work, 1).wall, seconds_of(work, 1).wall);
   const auto calls = static_cast<int64_t>(std::clamp(kShortest_s / first, 1.0, 1e5));
-  std::vector<double> seconds, shares;
+  std::vector<double> seconds, cpu, shares;
   for (int i = 0; i < repeat; ++i) {
     const double at_most = peak ? peak() : 0;
-    seconds.push_back(seconds_of(work, calls));
+    const Seconds one = seconds_of(work, calls);
+    seconds.push_back(one.wall);
+    cpu.push_back(one.cpu);
     shares.push_back(at_most > 0 ? amount / seconds.back() / at_most : 0);
   }
   const auto [low, high] = std::minmax_element(seconds.begin(), seconds.end());
-  return {*low, median(seconds), *high, median(shares)};
+  return {*low, median(seconds), *high, median(cpu), median(shares)};
 }
 
 BenchReport::BenchReport(std::string name, const BenchSetup& setup)
@@ -93,8 +112,8 @@ BenchReport::BenchReport(std::string name, const BenchSetup& setup)
 void BenchReport::print_header(const BenchRow& row) const {
   std::string line = "#";
   for (const auto& label : row.labels) line += fmt::format(" {:>{}}", label.first, kLabelWidth);
-  fmt::print("{} {:>10} {:>10} {:>10} {:>10} {:>7} {:>9}\n", line, "min (ms)", "median", "max",
-             row.unit, "peak %", "error");
+  fmt::print("{} {:>10} {:>10} {:>10} {:>6} {:>10} {:>7} {:>9}\n", line, "min (ms)", "median",
+             "max", "cpu %", row.unit, "peak %", "error");
 }
 
 void BenchReport::add(BenchRow row) {
@@ -104,8 +123,10 @@ void BenchReport::add(BenchRow row) {
     line += fmt::format(" {:>{}}", text(label.second), kLabelWidth);
   const std::string share = row.peak_share ? fmt::format("{:.1f}", 100 * *row.peak_share) : "-";
   const std::string error = row.error ? fmt::format("{:.1e}", *row.error) : "-";
-  fmt::print("{} {:>10.3f} {:>10.3f} {:>10.3f} {:>10.1f} {:>7} {:>9}\n", line, 1e3 * row.time.min_s,
-             1e3 * row.time.median_s, 1e3 * row.time.max_s, row.rate, share, error);
+  const double cpu = 100 * row.time.cpu_s / (row.time.median_s * setup_.threads);
+  fmt::print("{} {:>10.3f} {:>10.3f} {:>10.3f} {:>6.0f} {:>10.1f} {:>7} {:>9}\n", line,
+             1e3 * row.time.min_s, 1e3 * row.time.median_s, 1e3 * row.time.max_s, cpu, row.rate,
+             share, error);
   std::fflush(stdout);
   rows_.push_back(std::move(row));
 }

@@ -32,8 +32,9 @@ struct BenchSetup {
 
 struct BenchTiming {
   double min_s = 0, median_s = 0, max_s = 0;
-  double share =
-      0;  // median of (rate of a repetition / peak measured right before it), see time_work
+  double cpu_s = 0;  // median of the processor time of all threads: below threads * median_s when
+                     // other programs run on the same cores
+  double share = 0;  // median of (rate of a repetition / peak measured right before it)
 };
 
 struct BenchRow {
