@@ -21,6 +21,18 @@ void check_size(const RunConfig& config, const ModelFolder& folder, const VaeCon
          folder.variant, multiple, config.video.width, config.video.height);
 }
 
+// Settings that are read but that nothing stands behind yet are refused, not ignored.
+void check_available(const RunConfig& config) {
+  if (config.parallel.workers > 0)
+    fail(ExitCode::usage, "parallel.workers: attention workers are not in this version, found {}",
+         config.parallel.workers);
+  if (config.checkpoint.maxh > 0)
+    fail(ExitCode::usage, "checkpoint.maxh: stopping early is not in this version, found {}",
+         config.checkpoint.maxh);
+  if (config.parallel.transport == TransportChoice::nccl)
+    fail(ExitCode::usage, "parallel.transport: nccl is not in this version");
+}
+
 // What rank 0 draws or names is the same everywhere.
 void share_choices(RunConfig& config, Comm& comm) {
   choose_defaults(config);
@@ -110,6 +122,7 @@ static std::vector<UnitRange> stage_units(const Job& job) {
 }
 
 Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
+  check_available(config);
   Job job;
   job.config = config;
   share_choices(job.config, comm);
