@@ -14,7 +14,9 @@ for ((n = 2; ; ++n)); do
   [ -e "$run" ] || break
   run=runs/demo-$n
 done
-build/release/longtake generate configs/demo/run.yaml -o "$run" "$@"
+# Two stages balance better than two branches here: the last one has fewer layers, since it also decodes.
+mpirun -n 2 --oversubscribe --bind-to none build/release/longtake generate configs/demo/run.yaml \
+  --stages 2 --branches 1 --threads 1 -o "$run" "$@"
 
 echo
 echo "video    $run/video.mp4"

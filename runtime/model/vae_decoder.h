@@ -27,6 +27,9 @@ class Upsampler {
   ConvWeights conv_;
 };
 
+// Floating-point operations for one latent frame of h x w, after the first.
+double decode_flops(const VaeConfig& config, int64_t h, int64_t w);
+
 class VaeDecoder {
  public:
   VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRef stream);

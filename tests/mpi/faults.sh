@@ -11,7 +11,7 @@ deadline=3
 try() {
   local signal=$1 text=$2 run=$folder/$1
   timeout 60 mpirun -n 3 --oversubscribe --bind-to none "$LONGTAKE_BINARY" generate \
-    "$LONGTAKE_SOURCE_DIR/configs/demo/long.yaml" --num-frames 4001 --latents-only --threads 1 --stages 3 \
+    "$LONGTAKE_SOURCE_DIR/configs/demo/run.yaml" --num-frames 4001 --latents-only --threads 1 --stages 3 \
     --branches 1 --deadline $deadline --no-progress -o "$run" >"$folder/log" 2>&1 &
   local job=$! victim="" code=0 start
   for _ in $(seq 100); do

@@ -10,7 +10,7 @@ hash_of() {  # ranks threads flags...
   shift 2
   rm -rf "$run"
   timeout 120 mpirun -n "$ranks" --oversubscribe --bind-to none "$LONGTAKE_BINARY" generate \
-    "$LONGTAKE_SOURCE_DIR/configs/demo/run.yaml" --num-frames 93 --steps 6 --block 4 --overlap 2 --latents-only \
+    "$LONGTAKE_SOURCE_DIR/configs/demo/short.yaml" --num-frames 93 --steps 6 --block 4 --overlap 2 --latents-only \
     --threads "$threads" -q --deadline 60 -o "$run" "$@" >"$folder/log" 2>&1 || {
     cat "$folder/log" >&2
     return 1
