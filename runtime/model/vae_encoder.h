@@ -44,7 +44,7 @@ class VaeEncoder {
     std::optional<Downsampler> down;
     int64_t in = 0, out = 0;
     bool temporal = false;
-    bool half = false;     // one frame of a pair has been seen
+    bool half = false;     // the first frame of a pair has been seen
     OwnedTensor shortcut;  // of the residual VAE, summed over the frames of a pair
   };
   void add_levels(const Weights& weights, StreamRef stream);
