@@ -15,8 +15,8 @@ using Bench = void (*)(const BenchSetup&);
 
 const std::map<std::string, Bench>& benches() {
   static const std::map<std::string, Bench> table = {
-      {"attention", bench_attention}, {"block", bench_block},     {"gemm", bench_gemm},
-      {"text", bench_text},           {"weights", bench_weights},
+      {"attention", bench_attention}, {"block", bench_block}, {"gemm", bench_gemm},
+      {"text", bench_text},           {"vae", bench_vae},     {"weights", bench_weights},
   };
   return table;
 }
@@ -40,6 +40,10 @@ int run_bench(const BenchOptions& options) {
   setup.ffn = options.ffn;
   setup.tokens = {options.tokens};
   setup.kv_tokens = options.kv_tokens;
+  setup.vae_dim = options.vae_dim;
+  setup.width = options.width;
+  setup.height = options.height;
+  if (options.frames > 0) setup.frames = {options.frames};
   setup.dtype = choose_precision(options.dtype);
   setup.threads = choose_threads(options.threads);
   setup.repeat = static_cast<int>(options.repeat);

@@ -44,6 +44,8 @@ struct BenchOptions {
   std::filesystem::path model, json;
   int64_t dim = 1536, heads = 12, head_dim = 128, ffn = 8960, tokens = 3120;
   int64_t kv_tokens = 0;  // 0: tokens
+  int64_t vae_dim = 96, width = 64, height = 48;
+  int64_t frames = 0;  // of video, 0: 9, 81 and 401 one after the other
   Precision dtype = Precision::f32;
   DeviceChoice device = DeviceChoice::automatic;
   int threads = 0;

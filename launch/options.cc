@@ -215,6 +215,10 @@ void Parser::add_bench() {
   number("--ffn", b.ffn, "width of the feed-forward layer");
   number("--tokens", b.tokens, "tokens");
   number("--kv-tokens", b.kv_tokens, "keys, 0: as many as tokens", 0);
+  number("--vae-dim", b.vae_dim, "base width of the VAE");
+  number("--width", b.width, "pixels of a video frame");
+  number("--height", b.height, "pixels of a video frame");
+  number("--frames", b.frames, "frames of video, 0: 9, 81 and 401", 0);
   number("--repeat", b.repeat, "repetitions");
   command->add_option("--dtype", settings_["precision"], "f32 or bf16 (default f32)")
       ->type_name("NAME");

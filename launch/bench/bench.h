@@ -23,6 +23,9 @@ struct BenchSetup {
   int64_t ffn = 8960;
   std::vector<int64_t> tokens = {3072, 6144};  // one row each
   int64_t kv_tokens = 0;                       // 0: as many as tokens
+  int64_t vae_dim = 96;
+  int64_t width = 64, height = 48;             // pixels
+  std::vector<int64_t> frames = {9, 81, 401};  // of video, one row each
   DType dtype = DType::f32;                    // f32 or bf16
   int threads = 1;
   int repeat = 5;
@@ -77,6 +80,7 @@ void bench_attention(const BenchSetup& setup);
 void bench_block(const BenchSetup& setup);
 void bench_gemm(const BenchSetup& setup);
 void bench_text(const BenchSetup& setup);
+void bench_vae(const BenchSetup& setup);
 void bench_weights(const BenchSetup& setup);
 
 // The benches that `longtake bench` knows, sorted.

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <fstream>
 
 #include "launch/bench/bench.h"
+#include "launch/bench/peak_memory.h"
 #include "launch/bench/random_weights.h"
 #include "runtime/model/transformer.h"
 
@@ -16,17 +16,6 @@ namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
 constexpr int64_t kLayers = 4;  // of the random model
-
-int64_t peak_bytes() {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
-  return 0;
-}
-
-void reset_peak() {
-  std::ofstream("/proc/self/clear_refs") << "5";
-}
 
 std::vector<std::filesystem::path> files_of(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return {path};
@@ -91,8 +80,8 @@ void bench_weights(const BenchSetup& setup) {
     kept = model.weight_bytes();
   };
   const auto add = [&](const char* part, const std::function<void()>& work) {
-    reset_peak();
-    const int64_t before = peak_bytes();
+    reset_peak_memory();
+    const int64_t before = peak_memory_bytes();
     BenchRow row;
     row.time = time_work(setup.repeat, bytes, work, {});
     const auto megabytes = [](double b) { return static_cast<int64_t>(b * 1e-6 + 0.5); };
@@ -100,7 +89,7 @@ void bench_weights(const BenchSetup& setup) {
                   {"dtype", std::string(name(setup.dtype))},
                   {"file MB", megabytes(bytes)},
                   {"kept MB", megabytes(static_cast<double>(kept))},
-                  {"peak MB", megabytes(static_cast<double>(peak_bytes() - before))}};
+                  {"peak MB", megabytes(static_cast<double>(peak_memory_bytes() - before))}};
     row.rate = bytes / row.time.median_s * 1e-9;
     row.unit = "GB/s";
     report.add(std::move(row));

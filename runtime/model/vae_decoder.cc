@@ -1,7 +1,6 @@
 #include "runtime/model/vae_decoder.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "kernels/elementwise.h"
@@ -15,48 +14,48 @@ constexpr Padding kAround1{1, 1, 1, 1};
 }  // namespace
 
 Upsampler::Upsampler(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
-                     bool temporal, StreamRef stream) {
-  if (temporal) {
-    const std::string name = prefix + ".time_conv";
-    even_.emplace(weights, name, Shape{2 * in, in, 3, 1, 1}, 0, in, stream);
-    odd_.emplace(weights, name, Shape{2 * in, in, 3, 1, 1}, in, in, stream);
-  }
-  const std::string name = prefix + ".resample.1";
-  conv_ = ConvWeights(weights.read(name + ".weight", {out, in, 3, 3}, DType::f32, stream),
-                      weights.read(name + ".bias", {out}, DType::f32, stream), 1, stream);
+                     bool temporal, int& slots, StreamRef stream)
+    : conv_(read_conv(weights, prefix + ".resample.1", {out, in, 3, 3}, 1, stream)) {
+  if (!temporal) return;
+  const std::string name = prefix + ".time_conv";
+  const OwnedTensor weight =
+      weights.read(name + ".weight", {2 * in, in, 3, 1, 1}, DType::f32, stream);
+  const OwnedTensor bias = weights.read(name + ".bias", {2 * in}, DType::f32, stream);
+  const auto half = [&](int64_t begin) {
+    return ConvWeights(ConstTensor(weight).rows(begin, begin + in),
+                       ConstTensor(bias).rows(begin, begin + in), 1, stream);
+  };
+  even_ = half(0);
+  odd_ = half(in);
+  slot_ = static_cast<size_t>(slots++);
 }
 
-OwnedTensor Upsampler::space(OwnedTensor x, FramePool& pool, StreamRef stream) {
+OwnedTensor Upsampler::space(OwnedTensor x, const VaePass& pass) const {
   const int64_t h = 2 * x.dim(0), w = 2 * x.dim(1);
-  OwnedTensor large = pool.take(h, w, x.dim(2)), y = pool.take(h, w, conv_.out());
-  upsample_nearest(x, large, stream);
+  OwnedTensor large = pass.pool.take(h, w, x.dim(2)), y = pass.pool.take(h, w, conv_.out());
+  upsample_nearest(x, large, pass.stream);
   const ConstTensor frame = large.view();
-  conv({&frame, 1}, conv_, kAround1, false, y, stream);
-  pool.give(std::move(large));
-  pool.give(std::move(x));
+  conv({&frame, 1}, conv_, kAround1, false, y, pass.stream);
+  pass.pool.give(std::move(large));
+  pass.pool.give(std::move(x));
   return y;
 }
 
-std::vector<OwnedTensor> Upsampler::forward(OwnedTensor x, bool first, FramePool& pool,
-                                            StreamRef stream) {
+std::vector<OwnedTensor> Upsampler::forward(OwnedTensor x, const VaePass& pass) const {
   std::vector<OwnedTensor> out;
   // The first frame of a video skips the convolution in time and is not part of its history.
-  if (!even_ || first) {
-    out.push_back(space(std::move(x), pool, stream));
+  if (!even_ || pass.state.first) {
+    out.push_back(space(std::move(x), pass));
     return out;
   }
-  for (CausalConv* half : {&*even_, &*odd_}) {
-    OwnedTensor y = pool.take(x.dim(0), x.dim(1), half->out());
-    half->forward(x, false, y, stream);
-    out.push_back(space(std::move(y), pool, stream));
+  History& history = pass.state.slots[slot_];
+  for (const ConvWeights* half : {&*even_, &*odd_}) {
+    OwnedTensor y = pass.pool.take(x.dim(0), x.dim(1), half->out());
+    conv(history.with(x), *half, {}, false, y, pass.stream);
+    out.push_back(space(std::move(y), pass));
   }
-  pool.give(std::move(x));
+  history.push(std::move(x), pass.pool);
   return out;
-}
-
-void Upsampler::reset() {
-  if (even_) even_->reset();
-  if (odd_) odd_->reset();
 }
 
 VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRef stream)
@@ -67,10 +66,9 @@ VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRe
     dims.push_back(config.decoder_base_dim * config.dim_mult[static_cast<size_t>(i)]);
   post_quant_ =
       weights.linear("post_quant_conv", config.z_dim, config.z_dim, true, DType::f32, stream);
-  conv_in_ = CausalConv(weights, "decoder.conv_in", {dims[0], config.z_dim, 3, 3, 3}, stream);
-  mid_.emplace_back(weights, "decoder.mid_block.resnets.0", dims[0], dims[0], stream);
-  mid_attention_.emplace(weights, "decoder.mid_block.attentions.0", dims[0], stream);
-  mid_.emplace_back(weights, "decoder.mid_block.resnets.1", dims[0], dims[0], stream);
+  conv_in_ =
+      CausalConv(weights, "decoder.conv_in", {dims[0], config.z_dim, 3, 3, 3}, slots_, stream);
+  mid_.emplace(weights, "decoder.mid_block", dims[0], slots_, stream);
   for (int64_t i = 0; i < levels; ++i) {
     Level level;
     const std::string prefix = "decoder.up_blocks." + std::to_string(i);
@@ -79,74 +77,74 @@ VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRe
     level.out = dims[static_cast<size_t>(i + 1)];
     for (int64_t r = 0; r <= config.res_blocks; ++r)
       level.blocks.emplace_back(weights, prefix + ".resnets." + std::to_string(r),
-                                r == 0 ? level.in : level.out, level.out, stream);
+                                r == 0 ? level.in : level.out, level.out, slots_, stream);
     if (i + 1 < levels) {
       level.temporal = config.temporal_downsample[static_cast<size_t>(levels - 2 - i)];
       level.up.emplace(weights, prefix + (config.residual ? ".upsampler" : ".upsamplers.0"),
                        level.out, config.residual ? level.out : level.out / 2, level.temporal,
-                       stream);
+                       slots_, stream);
     }
     levels_.push_back(std::move(level));
   }
-  const int64_t last = dims.back();
-  const Shape stored = weights.shape("decoder.norm_out.gamma");
-  LT_CHECK(stored.numel() == last, "decoder.norm_out.gamma: expected {} values, found {}", last,
-           stored.text());
-  norm_out_ = weights.read("decoder.norm_out.gamma", stored, DType::f32, stream);
-  conv_out_ = CausalConv(weights, "decoder.conv_out", {config.out_channels, last, 3, 3, 3}, stream);
+  head_.emplace(weights, "decoder", dims.back(), config.out_channels, slots_, stream);
+  reset();
 }
 
-void VaeDecoder::reset() {
-  first_ = true;
-  conv_in_.reset();
-  conv_out_.reset();
-  for (ResBlock& block : mid_) block.reset();
-  for (Level& level : levels_) {
-    for (ResBlock& block : level.blocks) block.reset();
-    if (level.up) level.up->reset();
-  }
+VaeState VaeDecoder::new_state() const {
+  VaeState state;
+  state.slots.resize(static_cast<size_t>(slots_));
+  return state;
 }
 
-void VaeDecoder::decode(ConstTensor latent, const Sink& sink, StreamRef stream) {
-  LT_CHECK(latent.rank() == 3 && latent.dim(0) == config_.z_dim && latent.dense(),
-           "expected a latent frame [{}, h, w], found {}", config_.z_dim, latent.shape.text());
+// [z, h, w] -> [h, w, z] in the VAE's own scale.
+OwnedTensor VaeDecoder::denormalised(ConstTensor latent, StreamRef stream) {
   const int64_t z = config_.z_dim, h = latent.dim(1), w = latent.dim(2);
-  OwnedTensor raw = pool_.take(h, w, z), x = pool_.take(h, w, z);
+  OwnedTensor raw = pool_.take(h, w, z);
   for (int64_t c = 0; c < z; ++c) {
     const auto i = static_cast<size_t>(c);
     for (int64_t p = 0; p < h * w; ++p)
       raw.as<float>()[p * z + c] =
           latent.as<float>()[c * h * w + p] * config_.latents_std[i] + config_.latents_mean[i];
   }
+  OwnedTensor x = pool_.take(h, w, z);
   linear({.x = ConstTensor(raw).reshape({h * w, z}), .y = x.view().reshape({h * w, z})},
          post_quant_, stream);
-  OwnedTensor y = pool_.take(h, w, conv_in_.out());
-  conv_in_.forward(x, false, y, stream);
   pool_.give(std::move(raw));
-  pool_.give(std::move(x));
-  mid_[0].forward(y, pool_, stream);
-  mid_attention_->forward(y, pool_, stream);
-  mid_[1].forward(y, pool_, stream);
-  run_level(0, std::move(y), first_, sink, stream);
-  first_ = false;
+  return x;
+}
+
+void VaeDecoder::decode(ConstTensor latent, const Sink& sink, StreamRef stream) {
+  decode(
+      latent, state_, [&](OwnedTensor raw) { show(std::move(raw), sink); }, stream);
+}
+
+void VaeDecoder::decode(ConstTensor latent, VaeState& state, const RawSink& sink,
+                        StreamRef stream) {
+  LT_CHECK(latent.rank() == 3 && latent.dim(0) == config_.z_dim && latent.dense(),
+           "expected a latent frame [{}, h, w], found {}", config_.z_dim, latent.shape.text());
+  const VaePass pass{state, pool_, stream};
+  OwnedTensor y = pool_.take(latent.dim(1), latent.dim(2), conv_in_.out());
+  conv_in_.forward(denormalised(latent, stream), false, y, pass);
+  mid_->forward(y, pass);
+  run_level(0, std::move(y), sink, pass);
+  state.first = false;
 }
 
 // Depth first: each frame goes through all later levels before the next one, so only one is large.
-void VaeDecoder::run_level(size_t index, OwnedTensor x, bool first, const Sink& sink,
-                           StreamRef stream) {
-  if (index == levels_.size()) return finish(std::move(x), sink, stream);
-  Level& level = levels_[index];
+void VaeDecoder::run_level(size_t index, OwnedTensor x, const RawSink& sink, const VaePass& pass) {
+  if (index == levels_.size()) return sink(head_->forward(std::move(x), pass));
+  const Level& level = levels_[index];
   std::vector<OwnedTensor> shortcut;
-  if (config_.residual && level.up) shortcut = duplicated(level, x, first);
-  for (ResBlock& block : level.blocks) block.forward(x, pool_, stream);
-  if (!level.up) return run_level(index + 1, std::move(x), first, sink, stream);
-  std::vector<OwnedTensor> frames = level.up->forward(std::move(x), first, pool_, stream);
+  if (config_.residual && level.up) shortcut = duplicated(level, x, pass.state.first);
+  for (const ResBlock& block : level.blocks) block.forward(x, pass);
+  if (!level.up) return run_level(index + 1, std::move(x), sink, pass);
+  std::vector<OwnedTensor> frames = level.up->forward(std::move(x), pass);
   for (size_t i = 0; i < frames.size(); ++i) {
     if (!shortcut.empty()) {
-      add(shortcut[i], frames[i], stream);
+      add(shortcut[i], frames[i], pass.stream);
       pool_.give(std::move(shortcut[i]));
     }
-    run_level(index + 1, std::move(frames[i]), first, sink, stream);
+    run_level(index + 1, std::move(frames[i]), sink, pass);
   }
 }
 
@@ -170,23 +168,22 @@ std::vector<OwnedTensor> VaeDecoder::duplicated(const Level& level, ConstTensor 
   return frames;
 }
 
-// Last convolution, pixels out of patches, clamp.
-void VaeDecoder::finish(OwnedTensor x, const Sink& sink, StreamRef stream) {
-  const int64_t h = x.dim(0), w = x.dim(1), p = config_.patch, c = config_.out_channels / (p * p);
-  OwnedTensor y = pool_.take(h, w, config_.out_channels), pixels = pool_.take(h * p, w * p, c);
-  frame_norm_silu(x, norm_out_, true, x, stream);
-  conv_out_.forward(x, false, y, stream);
-  pool_.give(std::move(x));
-  for (int64_t row = 0; row < h * p; ++row)
-    for (int64_t column = 0; column < w * p; ++column) {
-      const float* from = y.as<float>() + ((row / p) * w + column / p) * config_.out_channels;
-      float* to = pixels.as<float>() + (row * w * p + column) * c;
+// Pixels out of patches, clamped.
+void VaeDecoder::show(OwnedTensor raw, const Sink& sink) {
+  const int64_t p = config_.patch, c = config_.out_channels / (p * p);
+  const int64_t height = raw.dim(0) * p, width = raw.dim(1) * p;
+  OwnedTensor pixels = pool_.take(height, width, c);
+  for (int64_t row = 0; row < height; ++row)
+    for (int64_t column = 0; column < width; ++column) {
+      const float* from =
+          raw.as<float>() + ((row / p) * raw.dim(1) + column / p) * config_.out_channels;
+      float* to = pixels.as<float>() + (row * width + column) * c;
       // The offset in the row is the slower one (wan.md 5.4).
       for (int64_t k = 0; k < c; ++k)
         to[k] = std::clamp(from[(k * p + column % p) * p + row % p], -1.0f, 1.0f);
     }
   sink(pixels);
-  pool_.give(std::move(y));
+  pool_.give(std::move(raw));
   pool_.give(std::move(pixels));
 }
 

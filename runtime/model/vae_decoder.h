@@ -15,15 +15,15 @@ namespace longtake {
 class Upsampler {
  public:
   Upsampler(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
-            bool temporal, StreamRef stream);
+            bool temporal, int& slots, StreamRef stream);
   // One frame becomes one (the first of a video, or not temporal) or two.
-  std::vector<OwnedTensor> forward(OwnedTensor x, bool first, FramePool& pool, StreamRef stream);
-  void reset();
+  std::vector<OwnedTensor> forward(OwnedTensor x, const VaePass& pass) const;
 
  private:
-  OwnedTensor space(OwnedTensor x, FramePool& pool, StreamRef stream);
+  OwnedTensor space(OwnedTensor x, const VaePass& pass) const;
 
-  std::optional<CausalConv> even_, odd_;  // the two halves of time_conv's output channels
+  std::optional<ConvWeights> even_, odd_;  // the two halves of time_conv's output channels
+  size_t slot_ = 0;
   ConvWeights conv_;
 };
 
@@ -38,8 +38,17 @@ class VaeDecoder {
   using Sink = std::function<void(ConstTensor frame)>;
   // latent: normalised model latents f32 [z, h, w] of the next latent frame.
   void decode(ConstTensor latent, const Sink& sink, StreamRef stream);
-  void reset();  // the next latent frame starts a new video
+  void reset() { state_ = new_state(); }  // the next latent frame starts a new video
+
+  // The same in steps, for several videos at a time (the tiles of one, for instance): what the last
+  // convolution gives, f32 [height / patch, width / patch, out_channels], and its picture.
+  using RawSink = std::function<void(OwnedTensor raw)>;
+  VaeState new_state() const;
+  void decode(ConstTensor latent, VaeState& state, const RawSink& sink, StreamRef stream);
+  void show(OwnedTensor raw, const Sink& sink);
+
   const VaeConfig& config() const { return config_; }
+  FramePool& pool() { return pool_; }
 
  private:
   struct Level {
@@ -48,19 +57,19 @@ class VaeDecoder {
     int64_t in = 0, out = 0;
     bool temporal = false;
   };
-  void run_level(size_t level, OwnedTensor x, bool first, const Sink& sink, StreamRef stream);
-  void finish(OwnedTensor x, const Sink& sink, StreamRef stream);
+  OwnedTensor denormalised(ConstTensor latent, StreamRef stream);
+  void run_level(size_t level, OwnedTensor x, const RawSink& sink, const VaePass& pass);
   std::vector<OwnedTensor> duplicated(const Level& level, ConstTensor x, bool first);
 
   VaeConfig config_;
   FramePool pool_;
+  int slots_ = 0;
   Linear post_quant_;
-  CausalConv conv_in_, conv_out_;
-  std::vector<ResBlock> mid_;
-  std::optional<FrameAttention> mid_attention_;
+  CausalConv conv_in_;
+  std::optional<MidBlock> mid_;
   std::vector<Level> levels_;
-  OwnedTensor norm_out_;
-  bool first_ = true;
+  std::optional<Head> head_;
+  VaeState state_;
 };
 
 }  // namespace longtake

@@ -1,11 +1,9 @@
 #include "runtime/model/vae_layers.h"
 
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "kernels/attention.h"
-#include "kernels/elementwise.h"
 #include "kernels/norm.h"
 
 namespace longtake {
@@ -29,6 +27,11 @@ OwnedTensor read_gamma(const Weights& weights, const std::string& name, int64_t 
   return weights.read(name, stored, DType::f32, stream);
 }
 
+// y = silu(norm(x)), all channels of a position.
+void frame_norm_silu(ConstTensor x, ConstTensor gamma, bool activate, Tensor y, StreamRef stream) {
+  channel_norm_silu(positions(x), gamma, activate, positions(y), stream);
+}
+
 }  // namespace
 
 OwnedTensor FramePool::take(int64_t height, int64_t width, int64_t channels) {
@@ -46,65 +49,55 @@ void FramePool::give(OwnedTensor&& frame) {
   if (frame) free_.push_back(std::move(frame));
 }
 
+std::array<ConstTensor, 3> History::with(ConstTensor x) const {
+  return {frames_[0], frames_[1], x};
+}
+
+void History::push(OwnedTensor&& x, FramePool& pool) {
+  pool.give(std::move(frames_[0]));
+  frames_[0] = std::move(frames_[1]);
+  frames_[1] = std::move(x);
+}
+
 CausalConv::CausalConv(const Weights& weights, const std::string& name, const Shape& shape,
-                       int64_t first, int64_t count, StreamRef stream) {
+                       int& slots, StreamRef stream)
+    : weights_(read_conv(weights, name, shape, 1, stream)), slot_(static_cast<size_t>(slots++)) {
   LT_CHECK(shape.rank() == 5 && shape[2] == 3, "{}: expected 3 taps in time, found {}", name,
            shape.text());
-  const OwnedTensor weight = weights.read(name + ".weight", shape, DType::f32, stream);
-  const OwnedTensor bias = weights.read(name + ".bias", {shape[0]}, DType::f32, stream);
-  weights_ = ConvWeights(ConstTensor(weight).rows(first, first + count),
-                         ConstTensor(bias).rows(first, first + count), 1, stream);
 }
 
-void CausalConv::forward(ConstTensor x, bool accumulate, Tensor y, StreamRef stream) {
-  std::array<ConstTensor, 3> frames{ConstTensor{}, ConstTensor{}, x};
-  if (frames_ > 1) frames[0] = history_[0];
-  if (frames_ > 0) frames[1] = history_[1];
-  conv(frames, weights_, weights_.kernel_rows() == 3 ? kAround1 : Padding{}, accumulate, y, stream);
-  std::swap(history_[0], history_[1]);
-  if (!history_[1] || history_[1].shape() != x.shape)
-    history_[1] = OwnedTensor(DType::f32, x.shape);
-  convert(x, history_[1], stream);
-  frames_ = std::min(2, frames_ + 1);
-}
-
-void CausalConv::reset() {
-  frames_ = 0;
+void CausalConv::forward(OwnedTensor x, bool accumulate, Tensor y, const VaePass& pass) const {
+  History& history = pass.state.slots[slot_];
+  conv(history.with(x), weights_, weights_.kernel_rows() == 3 ? kAround1 : Padding{}, accumulate, y,
+       pass.stream);
+  history.push(std::move(x), pass.pool);
 }
 
 ResBlock::ResBlock(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
-                   StreamRef stream)
+                   int& slots, StreamRef stream)
     : norm1_(read_gamma(weights, prefix + ".norm1.gamma", in, stream)),
       norm2_(read_gamma(weights, prefix + ".norm2.gamma", out, stream)),
-      conv1_(weights, prefix + ".conv1", {out, in, 3, 3, 3}, stream),
-      conv2_(weights, prefix + ".conv2", {out, out, 3, 3, 3}, stream) {
-  if (in == out) return;
-  const std::string name = prefix + ".conv_shortcut";
-  shortcut_ = ConvWeights(weights.read(name + ".weight", {out, in, 1, 1, 1}, DType::f32, stream),
-                          weights.read(name + ".bias", {out}, DType::f32, stream), 1, stream);
+      conv1_(weights, prefix + ".conv1", {out, in, 3, 3, 3}, slots, stream),
+      conv2_(weights, prefix + ".conv2", {out, out, 3, 3, 3}, slots, stream) {
+  if (in != out)
+    shortcut_ = read_conv(weights, prefix + ".conv_shortcut", {out, in, 1, 1, 1}, 1, stream);
 }
 
-void ResBlock::forward(OwnedTensor& x, FramePool& pool, StreamRef stream) {
+void ResBlock::forward(OwnedTensor& x, const VaePass& pass) const {
+  FramePool& pool = pass.pool;
   const int64_t h = x.dim(0), w = x.dim(1), out = conv1_.out();
   OwnedTensor normed = pool.take(h, w, x.dim(2)), inner = pool.take(h, w, out);
-  frame_norm_silu(x, norm1_, true, normed, stream);
-  conv1_.forward(normed, false, inner, stream);
-  pool.give(std::move(normed));
-  frame_norm_silu(inner, norm2_, true, inner, stream);
+  frame_norm_silu(x, norm1_, true, normed, pass.stream);
+  conv1_.forward(std::move(normed), false, inner, pass);
+  frame_norm_silu(inner, norm2_, true, inner, pass.stream);
   if (shortcut_.out() != 0) {
     OwnedTensor y = pool.take(h, w, out);
     const ConstTensor frame = x.view();
-    conv({&frame, 1}, shortcut_, {}, false, y, stream);
+    conv({&frame, 1}, shortcut_, {}, false, y, pass.stream);
     std::swap(x, y);
     pool.give(std::move(y));
   }
-  conv2_.forward(inner, true, x, stream);
-  pool.give(std::move(inner));
-}
-
-void ResBlock::reset() {
-  conv1_.reset();
-  conv2_.reset();
+  conv2_.forward(std::move(inner), true, x, pass);
 }
 
 FrameAttention::FrameAttention(const Weights& weights, const std::string& prefix, int64_t channels,
@@ -113,12 +106,12 @@ FrameAttention::FrameAttention(const Weights& weights, const std::string& prefix
       qkv_(weights.linear(prefix + ".to_qkv", 3 * channels, channels, true, DType::f32, stream)),
       proj_(weights.linear(prefix + ".proj", channels, channels, true, DType::f32, stream)) {}
 
-void FrameAttention::forward(OwnedTensor& x, FramePool& pool, StreamRef stream) const {
-  const int64_t n = x.dim(0) * x.dim(1), c = x.dim(2);
-  OwnedTensor normed = pool.take(x.dim(0), x.dim(1), c), qkv = pool.take(x.dim(0), x.dim(1), 3 * c);
-  frame_norm_silu(x, norm_, false, normed, stream);
+void FrameAttention::forward(OwnedTensor& x, const VaePass& pass) const {
+  const int64_t h = x.dim(0), w = x.dim(1), n = h * w, c = x.dim(2);
+  OwnedTensor normed = pass.pool.take(h, w, c), qkv = pass.pool.take(h, w, 3 * c);
+  frame_norm_silu(x, norm_, false, normed, pass.stream);
   const Tensor rows = positions(qkv.view());
-  linear({.x = positions(ConstTensor(normed)), .y = rows}, qkv_, stream);
+  linear({.x = positions(ConstTensor(normed)), .y = rows}, qkv_, pass.stream);
   const auto head = [&](int64_t part) {
     return ConstTensor(rows).columns(part * c, (part + 1) * c).reshape({n, 1, c});
   };
@@ -127,14 +120,41 @@ void FrameAttention::forward(OwnedTensor& x, FramePool& pool, StreamRef stream) 
              .segments = {&keys, 1},
              .out = normed.view().reshape({n, 1, c}),
              .scale = 1.0f / std::sqrt(static_cast<float>(c))},
-            stream);
-  linear({.x = positions(ConstTensor(normed)), .residual = positions(x.view())}, proj_, stream);
-  pool.give(std::move(normed));
-  pool.give(std::move(qkv));
+            pass.stream);
+  linear({.x = positions(ConstTensor(normed)), .residual = positions(x.view())}, proj_,
+         pass.stream);
+  pass.pool.give(std::move(normed));
+  pass.pool.give(std::move(qkv));
 }
 
-void frame_norm_silu(ConstTensor x, ConstTensor gamma, bool activate, Tensor y, StreamRef stream) {
-  channel_norm_silu(positions(x), gamma, activate, positions(y), stream);
+MidBlock::MidBlock(const Weights& weights, const std::string& prefix, int64_t channels, int& slots,
+                   StreamRef stream)
+    : first_(weights, prefix + ".resnets.0", channels, channels, slots, stream),
+      attention_(weights, prefix + ".attentions.0", channels, stream),
+      second_(weights, prefix + ".resnets.1", channels, channels, slots, stream) {}
+
+void MidBlock::forward(OwnedTensor& x, const VaePass& pass) const {
+  first_.forward(x, pass);
+  attention_.forward(x, pass);
+  second_.forward(x, pass);
+}
+
+Head::Head(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
+           StreamRef stream)
+    : norm_(read_gamma(weights, prefix + ".norm_out.gamma", in, stream)),
+      conv_(weights, prefix + ".conv_out", {out, in, 3, 3, 3}, slots, stream) {}
+
+OwnedTensor Head::forward(OwnedTensor x, const VaePass& pass) const {
+  OwnedTensor y = pass.pool.take(x.dim(0), x.dim(1), conv_.out());
+  frame_norm_silu(x, norm_, true, x, pass.stream);
+  conv_.forward(std::move(x), false, y, pass);
+  return y;
+}
+
+ConvWeights read_conv(const Weights& weights, const std::string& name, const Shape& shape,
+                      int64_t stride, StreamRef stream) {
+  return ConvWeights(weights.read(name + ".weight", shape, DType::f32, stream),
+                     weights.read(name + ".bias", {shape[0]}, DType::f32, stream), stride, stream);
 }
 
 }  // namespace longtake

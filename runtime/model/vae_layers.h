@@ -1,9 +1,10 @@
 // Building blocks of the Wan VAE (wan.md 5.1, 5.3), one frame at a time: f32 [height, width,
-// channels]. Convolutions in time keep the frames they will need, so a video of any length is
-// decoded in constant memory and without seams.
+// channels]. What a video leaves behind for its next frames lies in a VaeState, beside the layers,
+// so that a video of any length takes constant memory and one set of weights serves many videos.
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,34 +24,52 @@ class FramePool {
   std::vector<OwnedTensor> free_;
 };
 
-// A 3-tap convolution in time (any kernel in space, padded to keep the size) and its last two
-// inputs.
+// The last two inputs of a convolution in time.
+class History {
+ public:
+  // The three frames that the convolution of x sees, oldest first; empty ones are zeros.
+  std::array<ConstTensor, 3> with(ConstTensor x) const;
+  void push(OwnedTensor&& x, FramePool& pool);
+
+ private:
+  std::array<OwnedTensor, 2> frames_;  // older, newer
+};
+
+// One History for each convolution in time of an encoder or a decoder.
+struct VaeState {
+  std::vector<History> slots;
+  bool first = true;  // no frame has been seen
+};
+
+// The way of one frame through the layers.
+struct VaePass {
+  VaeState& state;
+  FramePool& pool;
+  StreamRef stream;
+};
+
+// A 3-tap convolution in time, any kernel in space, padded to keep the size.
 class CausalConv {
  public:
   CausalConv() = default;
-  // shape [out, in, 3, kh, kw] as stored; `count` output channels from `first` on are used.
-  CausalConv(const Weights& weights, const std::string& name, const Shape& shape, StreamRef stream)
-      : CausalConv(weights, name, shape, 0, shape[0], stream) {}
-  CausalConv(const Weights& weights, const std::string& name, const Shape& shape, int64_t first,
-             int64_t count, StreamRef stream);
-  // y (+)= conv(history, x); keeps a copy of x. y f32 [height, width, out].
-  void forward(ConstTensor x, bool accumulate, Tensor y, StreamRef stream);
-  void reset();  // a new video: no history
+  // shape [out, in, 3, kh, kw] as stored. Takes the next of `slots`.
+  CausalConv(const Weights& weights, const std::string& name, const Shape& shape, int& slots,
+             StreamRef stream);
+  // y (+)= conv(history, x); x becomes history. y f32 [height, width, out].
+  void forward(OwnedTensor x, bool accumulate, Tensor y, const VaePass& pass) const;
   int64_t out() const { return weights_.out(); }
 
  private:
   ConvWeights weights_;
-  std::array<OwnedTensor, 2> history_;  // older, newer
-  int frames_ = 0;                      // how many of them count
+  size_t slot_ = 0;
 };
 
 // x <- shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))))))
 class ResBlock {
  public:
-  ResBlock(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
+  ResBlock(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
            StreamRef stream);
-  void forward(OwnedTensor& x, FramePool& pool, StreamRef stream);
-  void reset();
+  void forward(OwnedTensor& x, const VaePass& pass) const;
 
  private:
   OwnedTensor norm1_, norm2_;  // f32 [channels]
@@ -63,14 +82,40 @@ class FrameAttention {
  public:
   FrameAttention(const Weights& weights, const std::string& prefix, int64_t channels,
                  StreamRef stream);
-  void forward(OwnedTensor& x, FramePool& pool, StreamRef stream) const;
+  void forward(OwnedTensor& x, const VaePass& pass) const;
 
  private:
   OwnedTensor norm_;
   Linear qkv_, proj_;
 };
 
-// y = silu(norm(x)), all channels of a position.
-void frame_norm_silu(ConstTensor x, ConstTensor gamma, bool activate, Tensor y, StreamRef stream);
+// The middle of encoder and decoder: ResBlock, FrameAttention, ResBlock.
+class MidBlock {
+ public:
+  MidBlock(const Weights& weights, const std::string& prefix, int64_t channels, int& slots,
+           StreamRef stream);
+  void forward(OwnedTensor& x, const VaePass& pass) const;
+
+ private:
+  ResBlock first_;
+  FrameAttention attention_;
+  ResBlock second_;
+};
+
+// The end of encoder and decoder: conv(silu(norm(x))).
+class Head {
+ public:
+  Head(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
+       StreamRef stream);
+  OwnedTensor forward(OwnedTensor x, const VaePass& pass) const;
+
+ private:
+  OwnedTensor norm_;
+  CausalConv conv_;
+};
+
+// The weight `name`.weight of the given shape and `name`.bias.
+ConvWeights read_conv(const Weights& weights, const std::string& name, const Shape& shape,
+                      int64_t stride, StreamRef stream);
 
 }  // namespace longtake

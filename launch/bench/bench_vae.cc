@@ -1,0 +1,92 @@
+// Decoding random latents with a VAE of random weights (--vae-dim is the base width, 96 in Wan 2.1)
+// or with a model's. Operations are those of the model as it is written down, whatever shortcuts
+// the decoder takes. MB is the peak memory: it must not grow with the number of frames.
+#include <chrono>
+
+#include "launch/bench/bench.h"
+#include "launch/bench/normal_numbers.h"
+#include "launch/bench/peak_memory.h"
+#include "launch/bench/random_vae.h"
+#include "runtime/model/vae_decoder.h"
+
+namespace longtake {
+
+namespace {
+
+constexpr int64_t kShort = 9;  // frames; longer videos are decoded once, they are here for MB
+
+struct Source {
+  std::filesystem::path path;
+  VaeConfig config;
+};
+
+Source find_source(const BenchSetup& setup, const TemporaryFolder& folder) {
+  if (!setup.model.empty()) {
+    const auto inside = setup.model / "vae";
+    const auto path = std::filesystem::exists(inside) ? inside : setup.model;
+    return {path, read_vae_config(path)};
+  }
+  VaeConfig config;
+  config.base_dim = config.decoder_base_dim = setup.vae_dim;
+  config.latents_mean.assign(static_cast<size_t>(config.z_dim), 0.0f);
+  config.latents_std.assign(static_cast<size_t>(config.z_dim), 1.0f);
+  const auto file = folder.path() / "diffusion_pytorch_model.safetensors";
+  write_random_weights(file, vae_decoder_tensors(config), DType::f32, 1);
+  return {file, config};
+}
+
+BenchTiming time_once(double flops, int threads, const std::function<void()>& work) {
+  const double peak = measure_core_peak(DType::f32, threads);
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  const double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return {s, s, s, flops / s / peak};
+}
+
+}  // namespace
+
+void bench_vae(const BenchSetup& setup) {
+  ThreadPool pool(setup.threads);
+  const StreamRef stream(pool);
+  const TemporaryFolder folder;
+  const Source source = find_source(setup, folder);
+  const Weights weights(source.path, WeightsOf::vae);
+  VaeDecoder decoder(weights, source.config, stream);
+  const int64_t side = source.config.spatial_factor;
+  LT_CHECK(setup.width % side == 0 && setup.height % side == 0,
+           "bench vae: expected a size of multiples of {}, found {}x{}", side, setup.width,
+           setup.height);
+  const int64_t h = setup.height / side, w = setup.width / side;
+  const OwnedTensor latent = normal_tensor(DType::f32, {source.config.z_dim, h, w}, 2);
+  BenchReport report("vae", setup);
+  for (const int64_t frames : setup.frames) {
+    const int64_t latents = (frames - 1) / source.config.temporal_factor + 1;
+    const double flops = vae_decoder_flops(source.config, latents, h, w);
+    const auto decode = [&] {
+      decoder.reset();
+      for (int64_t t = 0; t < latents; ++t)
+        decoder.decode(
+            latent, [](ConstTensor) {}, stream);
+    };
+    BenchRow row;
+    reset_peak_memory();
+    row.time = frames > kShort ? time_once(flops, setup.threads, decode)
+                               : time_work(setup.repeat, flops, decode, [&] {
+                                   return measure_core_peak(DType::f32, setup.threads);
+                                 });
+    row.labels = {
+        {"width", setup.width},
+        {"height", setup.height},
+        {"dim", source.config.decoder_base_dim},
+        {"frames", frames},
+        {"ms/latent", static_cast<int64_t>(1e3 * row.time.median_s / static_cast<double>(latents))},
+        {"MB", peak_memory_bytes() / 1000000}};
+    row.rate = flops / row.time.median_s * 1e-9;
+    row.unit = "GFLOP/s";
+    row.peak_share = row.time.share;
+    report.add(std::move(row));
+  }
+  report.close();
+}
+
+}  // namespace longtake
