@@ -140,6 +140,16 @@ TEST_CASE("errors name the rank, the instruction and what was expected") {
                  "expected lists of 3 ranks, found 2"));
 }
 
+TEST_CASE("what nobody reads is not made") {
+  const PlanSpec spec = plan_spec({1, 1}, ContextRule::isolated, 2, 1, 1);
+  auto plans = make_plan(spec);
+  CHECK(to_text(plans[0][2]) == "forward b0 s0");
+  plans[0][2] = parse_instruction("forward b0 s0 publish tail");
+  plans[0].insert(plans[0].begin() + 3, parse_instruction("release tail(b0 s0)"));
+
+  CHECK(mentions(error_of([&] { check(spec, plans); }), "expected something that was read"));
+}
+
 // Q = 50 and 1,025 frames on 512 ranks starve, and are refused before a plan is made; the plan
 // exists all the same. 256 stages find work from 256 steps on.
 TEST_CASE("plans of large jobs are made and checked in time") {

@@ -1,0 +1,132 @@
+// Discrete-event simulation of a plan against a cost model: ranks work in order, a Send does not
+// wait, a Recv waits until the message has arrived. Messages of one channel follow each other on
+// its link. Plans that `check` refuses are not simulated.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <tuple>
+#include <vector>
+
+#include "parallel/plan/plan.h"
+
+namespace longtake {
+
+// Seconds and bytes of everything a plan does.
+class Costs {
+ public:
+  virtual ~Costs() = default;
+  virtual double seconds(RankId rank, const Instruction& instruction) const = 0;
+  virtual double link_seconds(RankId from, const Send& send) const = 0;
+  virtual double message_bytes(RankId from, const Send& send) const = 0;
+  virtual double latent_bytes(RankId rank, const Latent& latent) const = 0;
+  virtual double features_bytes(RankId rank, const Features& features) const = 0;
+  virtual double solver_bytes(RankId rank, BlockId block) const = 0;
+  virtual double fixed_bytes(RankId rank) const = 0;  // weights and workspace
+};
+
+// Every stage visit takes one slot, all else nothing, links are free; nothing has a size.
+class UniformCosts : public Costs {
+ public:
+  double seconds(RankId, const Instruction& instruction) const override {
+    return std::holds_alternative<Forward>(instruction) ? 1 : 0;
+  }
+  double link_seconds(RankId, const Send&) const override { return 0; }
+  double message_bytes(RankId, const Send&) const override { return 0; }
+  double latent_bytes(RankId, const Latent&) const override { return 0; }
+  double features_bytes(RankId, const Features&) const override { return 0; }
+  double solver_bytes(RankId, BlockId) const override { return 0; }
+  double fixed_bytes(RankId) const override { return 0; }
+};
+
+struct SimulatedRank {
+  double busy_s = 0;
+  double wait_s = 0;  // in Recv
+  double end_s = 0;
+  double peak_bytes = 0;  // fixed, what is alive, and the channels' buffers
+};
+
+struct SimulatedLink {
+  RankId from, to;
+  Payload payload = Payload::tokens;
+  int64_t messages = 0;
+  double bytes = 0, busy_s = 0;
+};
+
+struct Simulation {
+  double makespan_s = 0;
+  std::optional<double> first_block_s, last_block_s;  // when Emit ended
+  int64_t blocks = 0;                                 // emitted
+  std::vector<SimulatedRank> ranks;
+  std::vector<SimulatedLink> links;  // by (from, to, payload)
+
+  double idle_s(RankId rank) const {
+    return makespan_s - ranks[static_cast<size_t>(rank.value)].busy_s;
+  }
+  double idle_share() const;  // of all ranks' time
+};
+
+// One instruction of one rank; a Recv begins when its message is there. `index` counts the rank's
+// instructions.
+struct SimulatedEvent {
+  RankId rank;
+  int64_t index;
+  double begin_s, end_s;
+  const Instruction& instruction;
+};
+using EventSink = std::function<void(const SimulatedEvent&)>;
+
+// Feed it sweep by sweep: what was played is forgotten.
+class Simulator {
+ public:
+  Simulator(const Mesh& mesh, const Costs& costs, EventSink sink = {},
+            int64_t depth = channel_depth);
+
+  void add(RankId rank, std::span<const Instruction> list);
+  void add_sweep(const PlanMaker& maker);  // of all ranks
+  // Goes on until no rank can.
+  void play();
+  Simulation result() const;  // so far
+
+ private:
+  struct Message {
+    BlockId block;
+    StepId step;
+    double arrival_s;
+  };
+  struct Link {
+    SimulatedLink load;
+    double free_s = 0, largest_bytes = 0;
+    std::deque<Message> messages;
+  };
+  struct Rank {
+    SimulatedRank out;
+    double bytes = 0;
+    std::vector<Instruction> list;
+    size_t next = 0;
+    int64_t index = 0;
+  };
+
+  std::vector<Instruction>& open_backlog(RankId rank);
+  bool step(RankId rank);
+  void account(RankId rank, const Instruction& instruction);
+  void send(RankId rank, const Send& send);
+  Link& link(RankId from, RankId to, Payload payload);
+
+  Mesh mesh_;
+  const Costs& costs_;
+  EventSink sink_;
+  int64_t depth_;
+  std::vector<Rank> ranks_;
+  std::map<std::tuple<RankId, RankId, Payload>, Link> links_;
+  Simulation total_;
+};
+
+// Makes the plan and plays it sweep by sweep, at most `sweeps` of them.
+Simulation simulate(const PlanSpec& spec, const Costs& costs, std::optional<int64_t> sweeps = {},
+                    EventSink sink = {});
+
+}  // namespace longtake
