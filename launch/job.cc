@@ -5,6 +5,7 @@
 
 #include "launch/machine.h"
 #include "launch/precomputed.h"
+#include "launch/stage_costs.h"
 #include "launch/version.h"
 #include "runtime/model/prompt_encoder.h"
 
@@ -114,13 +115,6 @@ int64_t Job::prompt_of(BlockId block) const {
   return index;
 }
 
-static std::vector<UnitRange> stage_units(const Job& job) {
-  const int64_t units = 3 * job.folder.transformer_config.layers, n = job.plan.mesh.stages;
-  std::vector<UnitRange> out;
-  for (int64_t i = 0; i < n; ++i) out.push_back({units * i / n, units * (i + 1) / n});
-  return out;
-}
-
 Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
   check_available(config);
   Job job;
@@ -147,7 +141,9 @@ Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
   if (!comm.all_same(weights_summary(job.folder)))
     fail(ExitCode::bad_data, "the ranks read different weights under {}",
          job.config.model.string());
-  job.stages = stage_units(job);
+  const bool decodes = !job.config.output.latents_only && job.folder.vae_config;
+  job.stages = share_out_layers(
+      {&job.folder.transformer_config, decodes ? &vae : nullptr, job.plan, job.height, job.width});
   return job;
 }
 

@@ -7,15 +7,10 @@
 #include <span>
 #include <vector>
 
+#include "parallel/partition.h"
 #include "runtime/model/transformer_layer.h"
 
 namespace longtake {
-
-// Sub-layers in order: unit 3 i is layer i's self-attention, 3 i + 1 its cross-attention, 3 i + 2
-// its feed-forward. The first stage also embeds, the last also has the head.
-struct UnitRange {
-  int64_t begin = 0, end = 0;
-};
 
 // Tokens of a latent [channels, frames, height, width]; fails when it does not fit the patches.
 TokenGrid token_grid(const TransformerConfig& config, const Shape& latent);

@@ -68,7 +68,7 @@ class VaeDecoder {
   CausalConv conv_in_;
   std::optional<MidBlock> mid_;
   std::vector<Level> levels_;
-  std::optional<Head> head_;
+  std::optional<VaeHead> head_;
   VaeState state_;
 };
 

@@ -59,7 +59,7 @@ class VaeEncoder {
   CausalConv conv_in_;
   std::vector<Level> levels_;
   std::optional<MidBlock> mid_;
-  std::optional<Head> head_;
+  std::optional<VaeHead> head_;
   Linear quant_;  // only the rows of the mean
   VaeState state_;
 };

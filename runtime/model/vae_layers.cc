@@ -139,12 +139,12 @@ void MidBlock::forward(OwnedTensor& x, const VaePass& pass) const {
   second_.forward(x, pass);
 }
 
-Head::Head(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
-           StreamRef stream)
+VaeHead::VaeHead(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
+                 int& slots, StreamRef stream)
     : norm_(read_gamma(weights, prefix + ".norm_out.gamma", in, stream)),
       conv_(weights, prefix + ".conv_out", {out, in, 3, 3, 3}, slots, stream) {}
 
-OwnedTensor Head::forward(OwnedTensor x, const VaePass& pass) const {
+OwnedTensor VaeHead::forward(OwnedTensor x, const VaePass& pass) const {
   OwnedTensor y = pass.pool.take(x.dim(0), x.dim(1), conv_.out());
   frame_norm_silu(x, norm_, true, x, pass.stream);
   conv_.forward(std::move(x), false, y, pass);

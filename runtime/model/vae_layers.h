@@ -103,10 +103,10 @@ class MidBlock {
 };
 
 // The end of encoder and decoder: conv(silu(norm(x))).
-class Head {
+class VaeHead {
  public:
-  Head(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
-       StreamRef stream);
+  VaeHead(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
+          StreamRef stream);
   OwnedTensor forward(OwnedTensor x, const VaePass& pass) const;
 
  private:
