@@ -83,10 +83,7 @@ void VaeEncoder::add_levels(const Weights& weights, StreamRef stream) {
 void VaeEncoder::reset() {
   state_ = {};
   state_.slots.resize(static_cast<size_t>(slots_));
-  for (Level& level : levels_) {
-    level.half = false;
-    level.shortcut = OwnedTensor();
-  }
+  for (Level& level : levels_) level.shortcut = OwnedTensor();
 }
 
 // Pixels to patches: the offset in the row is the slower one (wan.md 5.4).
