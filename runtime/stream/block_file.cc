@@ -77,9 +77,11 @@ bool write_text_list(hid_t file, const char* name, const std::vector<const char*
   const Hdf5Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose);
   Hdf5Handle attribute(H5Acreate2(file, name, type.id(), space.id(), H5P_DEFAULT, H5P_DEFAULT),
                        H5Aclose);
-  return attribute &&
-         H5Awrite(attribute.id(), type.id(), static_cast<const void*>(texts.data())) >= 0 &&
-         attribute.close();
+  const bool written =
+      attribute &&
+      (texts.empty() ||  // no prompts: the text was given as embeddings
+       H5Awrite(attribute.id(), type.id(), static_cast<const void*>(texts.data())) >= 0);
+  return written && attribute.close();
 }
 
 bool write_number_list(hid_t file, const char* name, const std::vector<int64_t>& numbers) {
@@ -87,8 +89,9 @@ bool write_number_list(hid_t file, const char* name, const std::vector<int64_t>&
   const Hdf5Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose);
   Hdf5Handle attribute(
       H5Acreate2(file, name, H5T_NATIVE_INT64, space.id(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
-  return attribute && H5Awrite(attribute.id(), H5T_NATIVE_INT64, numbers.data()) >= 0 &&
-         attribute.close();
+  const bool written = attribute && (numbers.empty() || H5Awrite(attribute.id(), H5T_NATIVE_INT64,
+                                                                 numbers.data()) >= 0);
+  return written && attribute.close();
 }
 
 bool write_view_attributes(hid_t file, const RunIdentity& id) {
