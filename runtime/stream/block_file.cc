@@ -31,6 +31,14 @@ Hdf5Handle creation_properties(const Dims& dims) {
   return Hdf5Handle(id, H5Pclose);
 }
 
+// The root group keeps its times unless told not to, just as the data set does.
+Hdf5Handle file_creation() {
+  const hid_t id = H5Pcreate(H5P_FILE_CREATE);
+  LT_CHECK(id >= 0 && H5Pset_obj_track_times(id, false) >= 0,
+           "libhdf5 refuses a root group without times");
+  return Hdf5Handle(id, H5Pclose);
+}
+
 bool is_plain(const Hdf5Handle& dataset) {
   const Hdf5Handle properties(H5Dget_create_plist(dataset.id()), H5Pclose);
   if (!properties || H5Pget_layout(properties.id()) != H5D_CHUNKED) return false;
@@ -120,8 +128,8 @@ Hdf5Handle view_mappings(const RunIdentity& id, const std::vector<CommittedBlock
 void write_block_file(const std::filesystem::path& path, const CommittedBlock& block,
                       const std::string& version, ConstTensor latents) {
   const Hdf5Lock lock;
-  const Hdf5Handle access = file_access();
-  Hdf5Handle file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.id()), H5Fclose);
+  const Hdf5Handle creation = file_creation(), access = file_access();
+  Hdf5Handle file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.id(), access.id()), H5Fclose);
   if (!file) fail_hdf5(ExitCode::cannot_create, "create", path);
   Dims dims{};
   for (int i = 0; i < 4; ++i) dims[static_cast<size_t>(i)] = static_cast<hsize_t>(latents.dim(i));
