@@ -60,9 +60,10 @@ std::string weights_summary(const ModelFolder& folder) {
 Mesh choose_mesh(const RunConfig& config, int64_t ranks, const PlanSpec& plan) {
   Mesh mesh;
   if (config.parallel.branches || config.parallel.stages) {
+    const int64_t stages = config.parallel.stages.value_or(0);
     mesh.branches =
-        config.parallel.branches.value_or(ranks / config.parallel.stages.value_or(ranks));
-    mesh.stages = config.parallel.stages.value_or(ranks / std::max<int64_t>(1, mesh.branches));
+        config.parallel.branches.value_or(std::max<int64_t>(1, stages > 0 ? ranks / stages : 1));
+    mesh.stages = stages > 0 ? stages : std::max<int64_t>(1, ranks / mesh.branches);
   } else {
     constexpr bool fits_two = true;
     mesh = best_mesh(ranks, plan.steps, plan.stagger, plan.layout.blocks(), plan.guided, fits_two);
