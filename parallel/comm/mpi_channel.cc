@@ -15,8 +15,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// After some turns of polling the core is left to others: ranks may share it, and a low-priority thread
-// decodes finished blocks while this one waits.
+// After some turns of polling the core is left to others: ranks may share it, and a low-priority
+// thread decodes finished blocks while this one waits.
 constexpr int kSpins = 200;
 constexpr auto kSleep = std::chrono::microseconds(50);
 
