@@ -30,7 +30,7 @@ class ConvWeights {
   int64_t kernel_columns() const { return kw_; }
   int64_t stride() const { return stride_; }
   const float* bias() const { return bias_ ? bias_.as<float>() : nullptr; }
-  const Packed& packed() const { return *packed_; }
+  Packed& packed() const { return *packed_; }
   size_t bytes() const;
 
  private:

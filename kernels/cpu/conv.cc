@@ -7,9 +7,27 @@
 namespace longtake {
 
 size_t ConvWeights::Packed::bytes() const {
+  const std::lock_guard lock(mutex);
   size_t total = 0;
-  for (const Buffer& tap : taps) total += tap.bytes();
+  for (const Tap& tap : taps)
+    for (const auto& [layout, buffer] : tap.layouts) total += buffer.bytes();
   return total;
+}
+
+// Layouts are few; once the first real one is there, the plain one is let go.
+const void* ConvWeights::Packed::in_layout(size_t tap, int layout) {
+  const std::lock_guard lock(mutex);
+  auto& [known, plain_in_use] = taps[tap];
+  for (const auto& [at, buffer] : known) {
+    if (at != layout) continue;
+    plain_in_use |= at == plain_layout;
+    return buffer.data();
+  }
+  Buffer packed(cpu::Conv::packed_bytes(layout));
+  cpu::Conv::repack(known.front().first, known.front().second.data(), layout, packed.data());
+  if (known.front().first == plain_layout && !plain_in_use) known.clear();
+  known.emplace_back(layout, std::move(packed));
+  return known.back().second.data();
 }
 
 namespace cpu {
@@ -55,13 +73,15 @@ std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, int64_t strid
   shape.kernel_columns = weight.dim(4);
   shape.stride = stride;
   packed->taps.resize(static_cast<size_t>(taps));
+  packed->plain_layout = Conv::plain_layout(shape);
   stream.pool().parallel_for(taps, [&](int64_t tap, int) {
     std::vector<float> one(static_cast<size_t>(out * in * plane));
     for (int64_t i = 0; i < out * in; ++i)
       std::copy_n(weight.as<float>() + (i * taps + tap) * plane, plane, one.data() + i * plane);
-    Buffer& buffer = packed->taps[static_cast<size_t>(tap)];
-    buffer = Buffer(Conv::packed_bytes(shape));
-    Conv::pack(shape, one.data(), buffer.data());
+    Buffer plain(one.size() * sizeof(float));
+    std::copy(one.begin(), one.end(), static_cast<float*>(plain.data()));
+    packed->taps[static_cast<size_t>(tap)].layouts.emplace_back(packed->plain_layout,
+                                                                std::move(plain));
   });
   return packed;
 }
@@ -86,9 +106,10 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding p, 
       if (!frames[tap]) continue;
       shape.accumulate = added;
       shape.bias = !biased && w.bias();
-      Conv::get(shape)->run(frames[tap].as<float>() + from * in_columns * w.in(),
-                            w.packed().taps[tap].data(), shape.bias ? w.bias() : nullptr,
-                            y.as<float>() + begin * y.dim(1) * y.dim(2), stream.pool(), worker);
+      const auto kernel = Conv::get(shape);
+      kernel->run(frames[tap].as<float>() + from * in_columns * w.in(),
+                  w.packed().in_layout(tap, kernel->layout()), shape.bias ? w.bias() : nullptr,
+                  y.as<float>() + begin * y.dim(1) * y.dim(2), stream.pool(), worker);
       added = biased = true;
     }
   });

@@ -2,15 +2,27 @@
 // each by oneDNN on a strip of rows that stays in cache.
 #pragma once
 
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "kernels/conv.h"
 
 namespace longtake {
 
+// Each tap's weights in the layouts that were asked for so far; made from the first when first
+// used.
 struct ConvWeights::Packed {
-  std::vector<Buffer> taps;  // oldest frame first
+  struct Tap {
+    std::vector<std::pair<int, Buffer>> layouts;
+    bool plain_in_use = false;  // some kernel reads the plain layout: it stays
+  };
+  std::vector<Tap> taps;  // oldest frame first
+  int plain_layout = 0;
+  mutable std::mutex mutex;
+
   size_t bytes() const;
+  const void* in_layout(size_t tap, int layout);
 };
 
 namespace cpu {

@@ -3,9 +3,11 @@
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <vector>
 
 #include "kernels/base/error.h"
 #include "kernels/base/isa.h"
@@ -134,27 +136,25 @@ memory::desc packed_weight_desc(int64_t n, int64_t k, DType dtype) {
   });
 }
 
-memory::desc packed_conv_desc(const ConvShape& s) {
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
-  static Cache<Key, memory::desc> cache;
-  const Key key{s.in_channels, s.out_channels, s.kernel_rows, s.kernel_columns, s.stride};
-  return *cache.get(key, [&] {
-    constexpr int64_t kSide = 32;  // any image will do
-    constexpr auto type = memory::data_type::f32;
-    ConvShape plan = s;
-    plan.in_rows = plan.in_columns = kSide;
-    plan.pad_top = plan.pad_bottom = s.kernel_rows / 2;
-    plan.pad_left = plan.pad_right = s.kernel_columns / 2;
-    plan.bias = true;
-    plan.accumulate = false;
-    const memory::desc in({1, s.in_channels, kSide, kSide}, type, memory::format_tag::nhwc);
-    const memory::desc weight({s.out_channels, s.in_channels, s.kernel_rows, s.kernel_columns},
-                              type, memory::format_tag::any);
-    const memory::desc bias({s.out_channels}, memory::data_type::f32, memory::format_tag::a);
-    const memory::desc out({1, s.out_channels, plan.out_rows(), plan.out_columns()},
-                           memory::data_type::f32, memory::format_tag::nhwc);
-    return std::make_shared<memory::desc>(conv_desc(plan, in, weight, bias, out).weights_desc());
-  });
+// Layouts of convolution weights by number: oneDNN chooses one for each shape of image.
+std::mutex layouts_mutex;
+std::vector<memory::desc>& layouts() {
+  static std::vector<memory::desc> all;
+  return all;
+}
+
+int layout_index(const memory::desc& desc) {
+  const std::lock_guard lock(layouts_mutex);
+  auto& all = layouts();
+  const auto found = std::find(all.begin(), all.end(), desc);
+  if (found != all.end()) return static_cast<int>(found - all.begin());
+  all.push_back(desc);
+  return static_cast<int>(all.size()) - 1;
+}
+
+memory::desc layout_desc(int index) {
+  const std::lock_guard lock(layouts_mutex);
+  return layouts().at(static_cast<size_t>(index));
 }
 
 void reorder(const memory::desc& from, const void* data, const memory::desc& to, void* packed) {
@@ -230,6 +230,7 @@ struct Conv::Primitive {
   dnnl::convolution_forward::primitive_desc desc;
   dnnl::convolution_forward primitive;
   memory::desc in, weight, bias, out, scratch;
+  int layout = 0;
 };
 
 Conv::Conv(std::unique_ptr<Primitive> primitive) : primitive_(std::move(primitive)) {}
@@ -242,11 +243,14 @@ std::shared_ptr<const Conv> Conv::get(const ConvShape& s) {
       auto p = std::make_unique<Primitive>();
       p->in = memory::desc({1, s.in_channels, s.in_rows, s.in_columns}, memory::data_type::f32,
                            memory::format_tag::nhwc);
-      p->weight = packed_conv_desc(s);
       p->bias = memory::desc({s.out_channels}, memory::data_type::f32, memory::format_tag::a);
       p->out = memory::desc({1, s.out_channels, s.out_rows(), s.out_columns()},
                             memory::data_type::f32, memory::format_tag::nhwc);
-      p->desc = conv_desc(s, p->in, p->weight, p->bias, p->out);
+      const memory::dims kernel{s.out_channels, s.in_channels, s.kernel_rows, s.kernel_columns};
+      const memory::desc any(kernel, memory::data_type::f32, memory::format_tag::any);
+      p->desc = conv_desc(s, p->in, any, p->bias, p->out);
+      p->weight = p->desc.weights_desc();
+      p->layout = layout_index(p->weight);
       p->primitive = dnnl::convolution_forward(p->desc);
       p->scratch = p->desc.scratchpad_desc();
       return std::make_shared<const Conv>(std::move(p));
@@ -254,15 +258,22 @@ std::shared_ptr<const Conv> Conv::get(const ConvShape& s) {
   });
 }
 
-size_t Conv::packed_bytes(const ConvShape& shape) {
-  return guarded("convolution", [&] { return packed_conv_desc(shape).get_size(); });
+int Conv::layout() const {
+  return primitive_->layout;
 }
 
-void Conv::pack(const ConvShape& s, const float* weight, void* packed) {
+int Conv::plain_layout(const ConvShape& s) {
+  return layout_index(memory::desc({s.out_channels, s.in_channels, s.kernel_rows, s.kernel_columns},
+                                   memory::data_type::f32, memory::format_tag::oihw));
+}
+
+size_t Conv::packed_bytes(int layout) {
+  return layout_desc(layout).get_size();
+}
+
+void Conv::repack(int from_layout, const void* from, int to_layout, void* to) {
   guarded("reorder", [&] {
-    const memory::desc plain({s.out_channels, s.in_channels, s.kernel_rows, s.kernel_columns},
-                             memory::data_type::f32, memory::format_tag::oihw);
-    reorder(plain, weight, packed_conv_desc(s), packed);
+    reorder(layout_desc(from_layout), from, layout_desc(to_layout), to);
     return 0;
   });
 }

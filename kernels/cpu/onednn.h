@@ -63,10 +63,12 @@ class Conv {
  public:
   static std::shared_ptr<const Conv> get(const ConvShape& shape);  // cached, thread-safe
 
-  // Packing depends on channels, kernel and stride, not on the image. weight is f32
-  // [out_channels, in_channels, kernel_rows, kernel_columns].
-  static size_t packed_bytes(const ConvShape& shape);
-  static void pack(const ConvShape& shape, const float* weight, void* packed);
+  // oneDNN wants the weights in a layout that depends on the image's shape too; a number stands for
+  // it.
+  int layout() const;
+  static int plain_layout(const ConvShape& shape);  // [out, in, kernel_rows, kernel_columns]
+  static size_t packed_bytes(int layout);
+  static void repack(int from_layout, const void* from, int to_layout, void* to);
 
   void run(const float* in, const void* weight, const float* bias, float* out, ThreadPool& pool,
            int worker) const;
