@@ -1,5 +1,6 @@
 // Which sub-layers each stage owns. Cuts between sub-layers rather than layers keep the slowest
-// stage close to the mean: 30 layers on 8 stages lose 6.7 % when layers stay whole.
+// stage closer to the mean (1.3B on 4 stages: 1 to 3 % lost instead of 6.7 %), but not always: a
+// stage with 3 k sub-layers has k layers, so 30 layers on 8 stages lose 6.7 % either way.
 #pragma once
 
 #include <cstdint>
