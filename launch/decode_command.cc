@@ -19,6 +19,8 @@ int64_t available_frames(const LatentReader& reader, const VaeConfig& vae) {
 VideoTarget target_of(const DecodeOptions& options, const LatentReader& reader,
                       const VaeConfig& vae) {
   const int64_t available = available_frames(reader, vae);
+  if (available == 0)
+    fail(ExitCode::missing_input, "{}: no block is finished yet", options.run.string());
   VideoTarget target;
   target.video = options.output.empty() ? options.run / "video.mp4" : options.output;
   if (options.output.empty()) target.preview = options.run / "preview.png";
@@ -63,14 +65,15 @@ int run_decode(const DecodeOptions& options) {
   ProgressState state;
   state.total_blocks = static_cast<int64_t>(reader.blocks().size());
   state.total_frames = target.end - target.begin;
-  for (size_t block = 0; block < reader.blocks().size(); ++block) {
+  for (size_t block = 0; block < reader.blocks().size() && video.frames() < state.total_frames;
+       ++block) {
     const OwnedTensor latents = reader.read(block);
     for (int64_t t = 0; t < latents.dim(0); ++t) {
       video.push(latents.view().rows(t, t + 1), stream);
       state.frames = video.frames();
+      state.blocks = static_cast<int64_t>(block) + (t + 1 == latents.dim(0) ? 1 : 0);
       progress.update(state);
     }
-    ++state.blocks;
   }
   video.close();
   progress.finish();

@@ -81,6 +81,8 @@ Parser::Parser(const Environment& environment)
   app_.set_version_flag("--version", [] { return version_text(); });
   app_.require_subcommand(0, 1);
   app_.allow_extras();
+  // Of a flag given twice the last counts: scripts append to what they were given.
+  app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app_.get_formatter()->column_width(38);
   app_.footer(
       "`longtake COMMAND --help` says more about a command. With several ranks:\n"
@@ -321,6 +323,10 @@ void Parser::finish_command(const CLI::App& command) {
     out_.command = Command::decode;
     apply_settings();
     apply_frame_range();
+    if (!out_.decode.output.empty()) {
+      const std::string wrong = check_video_name(out_.decode.output);
+      if (!wrong.empty()) problems_.add("--output", wrong);
+    }
     out_.decode.device = out_.config.device, out_.decode.precision = out_.config.precision;
     out_.decode.threads = threads_, out_.decode.progress = progress;
   } else if (name == "bench") {

@@ -24,8 +24,8 @@ std::string duration_text(double seconds) {
 }  // namespace
 
 std::string progress_line(const ProgressState& s, double elapsed_s) {
-  std::string out =
-      fmt::format("block {}/{} | step {}/{}", s.blocks, s.total_blocks, s.steps, s.total_steps);
+  std::string out = fmt::format("block {}/{}", s.blocks, s.total_blocks);
+  if (s.total_steps > 0) out += fmt::format(" | step {}/{}", s.steps, s.total_steps);
   if (s.total_frames > 0) {
     const double rate = elapsed_s > 0 ? static_cast<double>(s.frames) / elapsed_s : 0;
     out += fmt::format(" | {}/{} frames, {:.{}f}/s", s.frames, s.total_frames, rate,

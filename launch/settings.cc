@@ -107,20 +107,31 @@ Setting choice(const char* section, const char* key, bool shapes,
   return {section, key, set, get, shapes, false};
 }
 
-// A relative path stands for one in `folder`, except where `keep` says that it is relative by
-// meaning.
+std::string check_path(std::string_view text) {
+  return text.find('\0') == std::string_view::npos ? "" : "a path cannot hold a NUL byte";
+}
+
+// A relative path stands for one in `folder`.
 template <class Field>
-Setting path(const char* section, const char* key, bool shapes, bool keep, Field field) {
-  const auto set = [keep, field](RunConfig& c, std::string_view text, const fs::path& folder) {
+Setting path(const char* section, const char* key, bool shapes, Field field) {
+  const auto set = [field](RunConfig& c, std::string_view text, const fs::path& folder) {
     const fs::path given(text);
-    if (text.find('\0') != std::string_view::npos)
-      return std::string("a path cannot hold a NUL byte");
-    field(c) =
-        keep || given.empty() || given.is_absolute() ? given : (folder / given).lexically_normal();
-    return std::string();
+    field(c) = given.empty() || given.is_absolute() ? given : (folder / given).lexically_normal();
+    return check_path(text);
   };
   return {section, key, set, [field](const RunConfig& c) { return field(c).string(); },
           shapes,  true};
+}
+
+// Relative to the run folder.
+Setting video_path() {
+  const auto set = [](RunConfig& c, std::string_view text, const fs::path&) {
+    c.output.video = text;
+    const std::string wrong = check_path(text);
+    return wrong.empty() ? check_video_name(c.output.video) : wrong;
+  };
+  return {"output", "video", set, [](const RunConfig& c) { return c.output.video.string(); },
+          false,    true};
 }
 
 Setting negative_prompt() {
@@ -142,7 +153,7 @@ std::vector<Setting> model_settings() {
   using Solver = SchedulerConfig::Solver;
   constexpr NumberRange kGuidance{0, 1000};
   return {
-      path("", "model", true, false, LT_FIELD(model)),
+      path("", "model", true, LT_FIELD(model)),
       negative_prompt(),
       number("video", "width", true, IntegerRange{16, 16384, 16}, LT_FIELD(video.width)),
       number("video", "height", true, IntegerRange{16, 16384, 16}, LT_FIELD(video.height)),
@@ -193,10 +204,10 @@ std::vector<Setting> run_settings() {
           LT_FIELD(precision)),
       number("checkpoint", "every", false, IntegerRange{1, 1'000'000}, LT_FIELD(checkpoint.every)),
       number("checkpoint", "maxh", false, NumberRange{0, 100'000}, LT_FIELD(checkpoint.maxh)),
-      path("input", "prompt_embeds", true, false, LT_FIELD(input.prompt_embeds)),
-      path("input", "noise", true, false, LT_FIELD(input.noise)),
-      path("output", "run", false, false, LT_FIELD(output.run)),
-      path("output", "video", false, true, LT_FIELD(output.video)),
+      path("input", "prompt_embeds", true, LT_FIELD(input.prompt_embeds)),
+      path("input", "noise", true, LT_FIELD(input.noise)),
+      path("output", "run", false, LT_FIELD(output.run)),
+      video_path(),
       choice<bool>("output", "latents_only", false, {{"false", false}, {"true", true}},
                    LT_FIELD(output.latents_only)),
   };
@@ -213,6 +224,11 @@ const std::vector<Setting>& settings() {
     return out;
   }();
   return all;
+}
+
+std::string check_video_name(const std::filesystem::path& video) {
+  if (video.extension() == ".mp4") return "";
+  return fmt::format("expected a name that ends in .mp4, found `{}`", video.string());
 }
 
 const Setting* find_setting(std::string_view name) {

@@ -29,4 +29,8 @@ struct Setting {
 const std::vector<Setting>& settings();
 const Setting* find_setting(std::string_view name);  // "sampler.steps"; nullptr: unknown
 
+// What is wrong with the name of a video file, or nothing. Only names of videos are taken, so that
+// a slip does not write over COMMIT or a block.
+std::string check_video_name(const std::filesystem::path& video);
+
 }  // namespace longtake

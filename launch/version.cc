@@ -26,6 +26,7 @@ std::string version_text() {
     out += fmt::format("  {:<14}{}\n", library, number);
   };
   row("oneDNN", LONGTAKE_DNNL_VERSION);
+  row("MPI", LONGTAKE_MPI_VERSION);
   for (const auto& [library, number] : stream_libraries()) row(library, number);
   row("fmt",
       fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "runtime/stream/block_file.h"
 #include "runtime/stream/latent_reader.h"
@@ -111,15 +112,17 @@ void LatentStore::create() {
 
 void LatentStore::reopen(const std::string& text) {
   const RunIdentity found = parse_run_identity(text, run_ / "RUN.json");
+  const LatentReader reader(run_);
+  const CommitLog& log = reader.log();
   const std::string difference = first_difference(found.fingerprint, identity_.fingerprint);
+  const bool nothing_committed = log.records.empty() && (log.problem.empty() || log.torn);
+  if (!difference.empty() && nothing_committed) return create();
   if (!difference.empty()) {
     fail(ExitCode::cannot_create,
          "{} holds a run with another configuration: {}; choose another output folder",
          run_.string(), difference);
   }
   identity_ = found;
-  const LatentReader reader(run_);
-  const CommitLog& log = reader.log();
   if (!log.problem.empty() && !log.torn) {
     fail(ExitCode::bad_data,
          "{}: {}; lines follow it, so this is damage, not an interrupted commit",
@@ -198,6 +201,20 @@ void LatentStore::append(ConstTensor latents) {
   latents_hash_.update(latents.as<float>(), latents.bytes());
   refresh_view();
   failed_ = false;
+}
+
+void LatentStore::confirm(int64_t index, ConstTensor latents) const {
+  const CommittedBlock& block = blocks_.at(static_cast<size_t>(index));
+  const fs::path path = run_ / block.file;
+  LT_CHECK(latents.dense() && latents.dtype == DType::f32, "expected dense f32 latents");
+  const OwnedTensor stored = read_block_file(path, block, identity_);
+  if (stored.shape() == latents.shape &&
+      std::memcmp(stored.as<float>(), latents.data, stored.bytes()) == 0)
+    return;
+  fail(ExitCode::bad_data,
+       "{} (block {}) was committed with other numbers than this process makes: expected the same "
+       "version of longtake and the same vector instructions; choose another output folder",
+       path.string(), index);
 }
 
 void LatentStore::commit(const CommittedBlock& block) {

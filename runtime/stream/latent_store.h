@@ -21,12 +21,15 @@ class LatentStore {
  public:
   // Creates `run` (0700, for the identity's uuid one is drawn) or opens one with the same
   // fingerprint that is not finished, whose committed blocks are then kept: the next block is
-  // number committed_blocks().size(). Refused: a folder that is no run, another fingerprint, a
-  // finished run, a run that another process writes.
+  // number committed_blocks().size(). A run without any commit is replaced. Refused: a folder that
+  // is no run, another fingerprint, a finished run, a run that another process writes.
   LatentStore(const std::filesystem::path& run, RunIdentity identity);
 
   // The next block: f32 [frames, channels, height, width], time first, dense.
   void append(ConstTensor latents);
+
+  // Fails unless the committed block holds these bits: a run that is continued makes them again.
+  void confirm(int64_t block, ConstTensor latents) const;
 
   const std::filesystem::path& path() const { return run_; }
   const RunIdentity& identity() const { return identity_; }

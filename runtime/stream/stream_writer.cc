@@ -30,7 +30,12 @@ OwnedTensor time_first(ConstTensor x) {
 }
 
 StreamWriter::StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool)
-    : store_(store), video_(video), mode_(mode), pool_(pool), start_(Clock::now()) {
+    : store_(store),
+      video_(video),
+      mode_(mode),
+      pool_(pool),
+      start_(Clock::now()),
+      kept_(static_cast<int64_t>(store.committed_blocks().size())) {
   if (mode == Mode::background) thread_ = std::thread([this] { loop(); });
 }
 
@@ -75,7 +80,10 @@ int64_t StreamWriter::blocks() const {
 
 void StreamWriter::write(const OwnedTensor& latents, StreamRef stream) {
   const Clock::time_point start = Clock::now();
-  store_.append(latents);
+  if (blocks_ < kept_)
+    store_.confirm(blocks_, latents);
+  else
+    store_.append(latents);
   seconds_.store += seconds_since(start);
   const Clock::time_point stored = Clock::now();
   for (int64_t t = 0; video_ && t < latents.dim(0); ++t) {

@@ -28,8 +28,9 @@ class StreamWriter {
   StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool);
   ~StreamWriter();
 
-  // The next block, f32 [channels, frames, h, w]; a copy is taken. Waits when many are queued. An
-  // error of an earlier block is thrown here or in finish().
+  // The next block from the first, f32 [channels, frames, h, w]; a copy is taken. Blocks that the
+  // store already had when the writer was made must come with the same bits. Waits when many are
+  // queued. An error of an earlier block is thrown here or in finish().
   void push(ConstTensor latents);
   void finish();  // all blocks are stored, all frames written
   int64_t frames() const;
@@ -51,6 +52,7 @@ class StreamWriter {
   std::condition_variable changed_;
   std::deque<OwnedTensor> queue_;
   bool writing_ = false, stop_ = false;
+  int64_t kept_;  // blocks that an earlier process committed
   int64_t frames_ = 0, blocks_ = 0;
   std::exception_ptr error_;
 };

@@ -177,6 +177,26 @@ TEST_CASE("an incomplete run is continued, a finished or different one is not") 
   CHECK(reader.log().records.back().epoch == 2);
 }
 
+TEST_CASE("a run without a commit does not stand in the way of another") {
+  const ScratchFolder scratch;
+  RunIdentity other = sample_identity();
+  other.fingerprint = "model: tiny\nsteps: 16\n";
+  { LatentStore store(scratch / "run", sample_identity()); }
+  overwrite(scratch / "run/COMMIT", "{\"seq\":1,");  // torn
+
+  {
+    LatentStore store(scratch / "run", other);
+    store.append(sample_block(2, 1));
+  }
+
+  const LatentReader reader(scratch / "run");
+  CHECK(reader.identity().fingerprint == other.fingerprint);
+  CHECK(reader.blocks().size() == 1);
+  CHECK(reader.log().problem.empty());
+  const Error back = error_of([&] { LatentStore store(scratch / "run", sample_identity()); });
+  CHECK(back.code() == ExitCode::cannot_create);
+}
+
 TEST_CASE("a second writer is refused and told who the first is") {
   const ScratchFolder scratch;
   LatentStore first(scratch / "run", sample_identity());
