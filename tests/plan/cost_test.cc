@@ -144,6 +144,21 @@ TEST_CASE("instructions by hand") {
   CHECK(cost(1, "release latent b1 v1") == 0);
 }
 
+// Blocks of 7, 4 and 1 frames, context 3.
+TEST_CASE("the first block has no prefix, a short last block is a short suffix") {
+  PlanSpec spec = plan_spec({1, 1}, ContextRule::dualparal, 4, 1, {});
+  spec.layout = {4, 3, 12};
+  const CostModel costs(spec, tiny(), profile(), {{0, 6}});
+  const auto visit = [&](const char* line) {
+    return costs.visit(std::get<Forward>(parse_instruction(line)));
+  };
+
+  CHECK(visit("forward b0 s1 suffix head(b1 s0)").tokens == 7);
+  CHECK(visit("forward b0 s1 suffix head(b1 s0)").keys == 7 + 3);
+  CHECK(visit("forward b1 s1 prefix tokens suffix head(b2 s0)").tokens == 4 + 3);
+  CHECK(visit("forward b1 s1 prefix tokens suffix head(b2 s0)").keys == 4 + 3 + 1);
+}
+
 TEST_CASE("bytes by hand") {
   const PlanSpec spec = plan_spec({2, 1}, ContextRule::aligned, 4, 1, 3);
   const ModelShape m = tiny();
