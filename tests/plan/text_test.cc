@@ -1,0 +1,61 @@
+// Whole plans as text, one instruction per line: a change of the schedule is a readable diff.
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "parallel/plan/check.h"
+#include "tests/plan/plan_specs.h"
+#include "tests/support/golden_file.h"
+
+using namespace longtake;
+using longtake::testing::golden_folder;
+using longtake::testing::plan_spec;
+
+namespace {
+
+std::vector<std::string> lines_of(const PlanSpec& spec) {
+  std::vector<std::string> out;
+  const auto plans = make_plan(spec);
+  for (size_t rank = 0; rank < plans.size(); ++rank) {
+    out.push_back(fmt::format("# rank {}", rank));
+    for (const Instruction& instruction : plans[rank]) out.push_back(to_text(instruction));
+  }
+  return out;
+}
+
+std::vector<std::string> read_lines(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  REQUIRE_MESSAGE(in.good(), path.string());
+  std::vector<std::string> out;
+  for (std::string line; std::getline(in, line);) out.push_back(line);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("plans for 1, 2, 3, 4 and 8 ranks are as written down") {
+  struct Row {
+    Mesh mesh;
+    ContextRule rule;
+    int64_t steps, stagger, blocks;
+  };
+  for (const Row& row :
+       {Row{{1, 1}, ContextRule::aligned, 3, 1, 3}, Row{{2, 1}, ContextRule::dualparal, 4, 2, 3},
+        Row{{3, 1}, ContextRule::causal, 3, 1, 3}, Row{{2, 2}, ContextRule::dualparal, 3, 1, 3},
+        Row{{4, 2}, ContextRule::aligned, 4, 1, 4}}) {
+    const PlanSpec spec = plan_spec(row.mesh, row.rule, row.steps, row.stagger, row.blocks);
+    const int64_t ranks = row.mesh.ranks();
+    CAPTURE(ranks);
+    CHECK_NOTHROW(check_spec(spec, ranks));
+
+    const auto expected = read_lines(golden_folder() / "plan" / fmt::format("{}.txt", ranks));
+    const auto found = lines_of(spec);
+
+    REQUIRE(found.size() == expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      CAPTURE(i);
+      CHECK(found[i] == expected[i]);
+    }
+  }
+}
