@@ -45,7 +45,8 @@ struct Video {
 // Up to a millisecond, different for every message.
 LoopbackJob::Delay random_delays(uint64_t seed) {
   return [seed](int from, int to, int tag, int64_t index) {
-    uint64_t z = seed + static_cast<uint64_t>(((from * 64 + to) * 8 + tag) * 1000003 + index);
+    const auto channel = static_cast<uint64_t>((from * 64 + to) * 8 + tag);
+    uint64_t z = seed + channel * 1000003u + static_cast<uint64_t>(index);
     z = (z ^ (z >> 31)) * 0x9e3779b97f4a7c15u;
     return std::chrono::microseconds((z >> 40) % 1000);
   };
