@@ -21,7 +21,7 @@ struct Job {
   DType compute = DType::f32;
   int64_t channels = 0, frames = 0, height = 0, width = 0;  // latents of the whole video
   PlanSpec plan;
-  std::vector<UnitRange> stages;  // by stage
+  std::vector<StageUnits> stages;  // by stage
 
   std::unique_ptr<Solver> solver() const;
   Guidance guidance() const;

@@ -57,7 +57,7 @@ RankReport RankRun::report() const {
   RankReport out;
   out.rank = static_cast<int>(rank_.value);
   out.host = host_name();
-  const UnitRange units = model_->spec().units;
+  const UnitRange units = model_->spec().units.hull();
   out.first_unit = units.begin;
   out.end_unit = units.end;
   out.weight_bytes = model_->weight_bytes();

@@ -38,12 +38,13 @@ VisitCosts visit_costs(const StageCostInput& in) {
 
 }  // namespace
 
-std::vector<UnitRange> share_out_layers(const StageCostInput& in) {
+std::vector<StageUnits> share_out_layers(const StageCostInput& in) {
   const VisitCosts visit = visit_costs(in);
-  const double branches = in.plan.guided && in.plan.mesh.branches == 1 ? 2 : 1;
+  const int64_t per_rank = in.plan.guided && in.plan.mesh.branches == 1 ? 2 : 1;
+  const auto branches = static_cast<double>(per_rank);
   std::vector<double> units;
   for (int64_t layer = 0; layer < in.transformer->layers; ++layer)
-    for (const double cost : {visit.self, visit.cross, visit.ffn}) units.push_back(branches * cost);
+    for (const double cost : {visit.self, visit.cross, visit.ffn}) units.push_back(cost);
   EndCosts ends{branches * visit.ends, branches * visit.ends};
   if (in.vae) {
     // A block is decoded once and visited `steps` times.
@@ -51,7 +52,7 @@ std::vector<UnitRange> share_out_layers(const StageCostInput& in) {
                          decode_flops(*in.vae, in.height, in.width);
     ends.last += block / decode_efficiency(*in.vae) / static_cast<double>(in.plan.steps);
   }
-  return partition_units(units, ends, in.plan.mesh.stages);
+  return partition_units(units, ends, in.plan.mesh.stages, per_rank);
 }
 
 }  // namespace longtake

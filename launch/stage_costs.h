@@ -18,6 +18,6 @@ struct StageCostInput {
 
 // Every rank comes to the same split: it follows from the shapes alone. It changes no bit of the
 // result.
-std::vector<UnitRange> share_out_layers(const StageCostInput& input);
+std::vector<StageUnits> share_out_layers(const StageCostInput& input);
 
 }  // namespace longtake

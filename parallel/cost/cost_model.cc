@@ -15,6 +15,11 @@ int64_t branches_per_rank(const PlanSpec& plan) {
   return plan.guided && plan.mesh.branches == 1 ? 2 : 1;
 }
 
+int64_t units_in(const UnitRange& range, SubLayer part) {
+  const auto before = [&](int64_t end) { return (end + 2 - static_cast<int64_t>(part)) / 3; };
+  return before(range.end) - before(range.begin);
+}
+
 // Latents that guidance and one UniPC step read or write.
 constexpr double solver_passes = 12;
 
@@ -35,21 +40,20 @@ VisitShape full_visit(const PlanSpec& plan, const ModelShape& model) {
   }
 }
 
-std::vector<UnitRange> share_out_units(const PlanSpec& plan, const ModelShape& model,
-                                       const HardwareProfile& hardware) {
+std::vector<StageUnits> share_out_units(const PlanSpec& plan, const ModelShape& model,
+                                        const HardwareProfile& hardware) {
   const VisitShape visit = full_visit(plan, model);
   const auto branches = static_cast<double>(branches_per_rank(plan));
-  std::vector<double> units = unit_seconds(model, visit, hardware);
-  for (double& unit : units) unit *= branches;
+  const std::vector<double> units = unit_seconds(model, visit, hardware);
   EndCosts ends{embed_seconds(model, visit.tokens, hardware),
                 branches * head_seconds(model, visit.tokens, hardware)};
   ends.last += static_cast<double>(plan.layout.block_frames) * model.decode_flops_per_frame /
                hardware.conv_flops / static_cast<double>(plan.steps);
-  return partition_units(units, ends, plan.mesh.stages);
+  return partition_units(units, ends, plan.mesh.stages, branches_per_rank(plan));
 }
 
 CostModel::CostModel(const PlanSpec& plan, const ModelShape& model, const HardwareProfile& hardware,
-                     std::vector<UnitRange> stages)
+                     std::vector<StageUnits> stages)
     : plan_(plan), model_(model), hardware_(hardware), stages_(std::move(stages)) {
   LT_CHECK(static_cast<int64_t>(stages_.size()) == plan.mesh.stages,
            "expected the sub-layers of {} stages, found {}", plan.mesh.stages, stages_.size());
@@ -58,13 +62,14 @@ CostModel::CostModel(const PlanSpec& plan, const ModelShape& model, const Hardwa
     LT_CHECK(rate > 0, "a hardware profile needs rates above 0, found {}", rate);
 }
 
-const UnitRange& CostModel::units(RankId rank) const {
+const StageUnits& CostModel::units(RankId rank) const {
   return stages_[static_cast<size_t>(plan_.mesh.stage(rank).value)];
 }
 
 int64_t CostModel::units_of(RankId rank, SubLayer part) const {
-  const auto before = [&](int64_t end) { return (end + 2 - static_cast<int64_t>(part)) / 3; };
-  return before(units(rank).end) - before(units(rank).begin);
+  const StageUnits& own = units(rank);
+  const int64_t conditional = units_in(own.conditional, part);
+  return local_branches() == 1 ? conditional : conditional + units_in(own.unconditional, part);
 }
 
 int64_t CostModel::local_branches() const {
@@ -91,7 +96,7 @@ double CostModel::forward_seconds(RankId rank, const Forward& forward) const {
   for (const SubLayer part : parts)
     out += static_cast<double>(units_of(rank, part)) *
            longtake::seconds(part, model_, shape, hardware_);
-  return static_cast<double>(local_branches()) * out;
+  return out;
 }
 
 // A message is copied into its buffer, and out of it.
@@ -142,7 +147,7 @@ double CostModel::latent_bytes(RankId, const Latent& latent) const {
 // Keys and values in slabs of the most context rows, also where a block has fewer.
 double CostModel::features_bytes(RankId rank, const Features&) const {
   const int64_t rows = plan_.layout.context_frames * model_.tokens_per_frame();
-  return 2.0 * static_cast<double>(local_branches() * units_of(rank, SubLayer::self_attention)) *
+  return 2.0 * static_cast<double>(units_of(rank, SubLayer::self_attention)) *
          static_cast<double>(rows * model_.dim * model_.dtype_bytes);
 }
 
@@ -153,7 +158,8 @@ double CostModel::solver_bytes(RankId, BlockId block) const {
 
 double CostModel::weight_bytes(RankId rank) const {
   int64_t count = end_parameters(model_);
-  for (const SubLayer part : parts) count += units_of(rank, part) * parameters(part, model_);
+  for (const SubLayer part : parts)
+    count += units_in(units(rank).hull(), part) * parameters(part, model_);
   return static_cast<double>(count) * static_cast<double>(model_.dtype_bytes);
 }
 

@@ -14,14 +14,14 @@ namespace longtake {
 VisitShape full_visit(const PlanSpec& plan, const ModelShape& model);
 
 // The best split for full visits; the last stage also decodes, once in plan.steps visits.
-std::vector<UnitRange> share_out_units(const PlanSpec& plan, const ModelShape& model,
-                                       const HardwareProfile& hardware);
+std::vector<StageUnits> share_out_units(const PlanSpec& plan, const ModelShape& model,
+                                        const HardwareProfile& hardware);
 
 class CostModel : public Costs {
  public:
   // stages: sub-layers of each stage.
   CostModel(const PlanSpec& plan, const ModelShape& model, const HardwareProfile& hardware,
-            std::vector<UnitRange> stages);
+            std::vector<StageUnits> stages);
 
   double seconds(RankId rank, const Instruction& instruction) const override;
   double link_seconds(RankId from, const Send& send) const override;
@@ -36,8 +36,8 @@ class CostModel : public Costs {
   VisitShape visit(const Forward& forward) const;
 
  private:
-  const UnitRange& units(RankId rank) const;
-  int64_t units_of(RankId rank, SubLayer part) const;
+  const StageUnits& units(RankId rank) const;
+  int64_t units_of(RankId rank, SubLayer part) const;  // of all branches that the rank computes
   int64_t tokens(BlockId block) const;
   int64_t local_branches() const;
   double forward_seconds(RankId rank, const Forward& forward) const;
@@ -47,7 +47,7 @@ class CostModel : public Costs {
   PlanSpec plan_;
   ModelShape model_;
   HardwareProfile hardware_;
-  std::vector<UnitRange> stages_;
+  std::vector<StageUnits> stages_;
 };
 
 }  // namespace longtake

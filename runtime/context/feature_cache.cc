@@ -13,24 +13,20 @@ std::string text_of(const Features& f) {
 
 }  // namespace
 
-FeatureCache::FeatureCache(int64_t first_layer, int64_t layers, int64_t branches, int64_t rows,
-                           int64_t dim, DType dtype)
-    : first_layer_(first_layer),
-      layers_(layers),
-      branches_(branches),
-      rows_(rows),
-      dim_(dim),
-      dtype_(dtype) {}
+FeatureCache::FeatureCache(std::vector<LayerRange> branches, int64_t rows, int64_t dim, DType dtype)
+    : branches_(std::move(branches)), rows_(rows), dim_(dim), dtype_(dtype) {
+  for (const LayerRange& layers : branches_) layers_ += layers.end - layers.begin;
+}
 
 size_t FeatureCache::slab_bytes() const {
-  return static_cast<size_t>(branches_ * layers_ * 2 * rows_ * dim_) * size_bytes(dtype_);
+  return static_cast<size_t>(layers_ * 2 * rows_ * dim_) * size_bytes(dtype_);
 }
 
 void FeatureCache::make(const Features& features, int64_t rows) {
   LT_CHECK(rows <= rows_, "{}: {} rows do not fit slabs of {}", text_of(features), rows, rows_);
   Slab slab;
   if (free_.empty()) {
-    slab.data = OwnedTensor(dtype_, {branches_ * layers_ * 2, rows_, dim_});
+    slab.data = OwnedTensor(dtype_, {layers_ * 2, rows_, dim_});
     ++slabs_;
   } else {
     slab.data = std::move(free_.back());
@@ -55,11 +51,15 @@ const FeatureCache::Slab& FeatureCache::find(const Features& features) const {
 }
 
 Tensor FeatureCache::part(const Slab& slab, int64_t branch, int64_t layer, int64_t which) const {
-  const int64_t i = layer - first_layer_;
-  LT_CHECK(0 <= branch && branch < branches_ && 0 <= i && i < layers_,
-           "layer {} of branch {} is not here", layer, branch);
+  LT_CHECK(0 <= branch && branch < static_cast<int64_t>(branches_.size()), "no branch {}", branch);
+  const LayerRange& here = branches_[static_cast<size_t>(branch)];
+  LT_CHECK(here.begin <= layer && layer < here.end, "layer {} of branch {} is not here", layer,
+           branch);
+  int64_t i = layer - here.begin;
+  for (int64_t b = 0; b < branch; ++b)
+    i += branches_[static_cast<size_t>(b)].end - branches_[static_cast<size_t>(b)].begin;
   auto* base = static_cast<char*>(const_cast<void*>(slab.data.view().data));
-  const int64_t index = (branch * layers_ + i) * 2 + which;
+  const int64_t index = i * 2 + which;
   return Tensor(base + static_cast<size_t>(index * rows_ * dim_) * size_bytes(dtype_), dtype_,
                 {slab.rows, dim_});
 }

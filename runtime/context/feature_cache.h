@@ -13,12 +13,16 @@
 
 namespace longtake {
 
+// Self-attentions [begin, end), by layer.
+struct LayerRange {
+  int64_t begin = 0, end = 0;
+};
+
 class FeatureCache {
  public:
-  // layers: how many self-attentions this rank owns, the first being `first_layer`; branches: how
-  // many it computes; rows: tokens of the most context frames.
-  FeatureCache(int64_t first_layer, int64_t layers, int64_t branches, int64_t rows, int64_t dim,
-               DType dtype);
+  // branches: the self-attentions that this rank computes in each of its branches; rows: tokens of
+  // the most context frames.
+  FeatureCache(std::vector<LayerRange> branches, int64_t rows, int64_t dim, DType dtype);
 
   void make(const Features& features, int64_t rows);
   void release(const Features& features);
@@ -33,14 +37,16 @@ class FeatureCache {
  private:
   using Key = std::tuple<Edge, BlockId, StepId>;
   struct Slab {
-    OwnedTensor data;  // [branches, layers, 2, rows, dim]
+    OwnedTensor data;  // [layers of all branches, 2, rows, dim]
     int64_t rows = 0;
   };
   static Key key(const Features& f) { return {f.edge, f.block, f.step}; }
   const Slab& find(const Features& features) const;
   Tensor part(const Slab& slab, int64_t branch, int64_t layer, int64_t which) const;
 
-  int64_t first_layer_, layers_, branches_, rows_, dim_;
+  std::vector<LayerRange> branches_;
+  int64_t layers_ = 0;  // of all branches
+  int64_t rows_, dim_;
   DType dtype_;
   std::map<Key, Slab> live_;
   std::vector<OwnedTensor> free_;

@@ -27,16 +27,18 @@ std::vector<StageModel::Branch> branches_of(const PlanSpec& plan, RankId rank) {
 }
 
 // Self-attentions among the units of a stage.
-std::pair<int64_t, int64_t> attention_layers(const UnitRange& units) {
-  const int64_t first = (units.begin + 2) / 3, end = (units.end + 2) / 3;
-  return {first, std::max<int64_t>(0, end - first)};
+LayerRange attention_layers(const UnitRange& units) {
+  return {(units.begin + 2) / 3, (units.end + 2) / 3};
 }
 
 FeatureCache make_cache(const ExecutorSpec& spec, const StageModel& model,
                         int64_t tokens_per_frame) {
-  const auto [first, count] = attention_layers(model.spec().units);
-  const auto branches = static_cast<int64_t>(branches_of(spec.plan, spec.rank).size());
-  return FeatureCache(first, count, branches, spec.plan.layout.context_frames * tokens_per_frame,
+  const StageUnits& units = model.spec().units;
+  std::vector<LayerRange> layers;
+  for (const StageModel::Branch branch : branches_of(spec.plan, spec.rank))
+    layers.push_back(attention_layers(branch == StageModel::conditional ? units.conditional
+                                                                        : units.unconditional));
+  return FeatureCache(std::move(layers), spec.plan.layout.context_frames * tokens_per_frame,
                       model.config().dim(), model.spec().compute);
 }
 
@@ -280,6 +282,8 @@ void Executor::issue(const Forward& i) {
     parts_.model->forward(i.step.value, branches_[b], prompt, visit, x(b, i.block), stream_);
     if (parts_.transport) parts_.transport->progress();
   }
+  // Blocks are finished in order: no later one asks for an earlier prompt.
+  if (i.step.value + 1 == spec_.plan.steps) parts_.model->forget_prompts_before(prompt);
   ++visits_;
   if (parts_.progress) parts_.progress(visits_);
 }

@@ -40,7 +40,7 @@ StageModel::Expert& StageModel::expert(int64_t step, StreamRef stream) {
     experts_[1 - index] = Expert{};  // before the other comes: never both in memory
   const Weights weights(index == 0 ? folder_.transformer : folder_.transformer_2,
                         WeightsOf::transformer);
-  e.transformer.emplace(weights, config(), spec_.units, spec_.compute, stream);
+  e.transformer.emplace(weights, config(), spec_.units.hull(), spec_.compute, stream);
   return e;
 }
 
@@ -64,11 +64,19 @@ void StageModel::forward(int64_t step, Branch branch, int64_t prompt, Visit visi
     const OwnedTensor& rows = branch == conditional
                                   ? prompts_.positive.at(static_cast<size_t>(prompt))
                                   : prompts_.negative;
-    text = e.text.emplace(key, e.transformer->text_context(rows, stream)).first;
+    text = e.text.emplace(key, e.transformer->text_context(units(branch), rows, stream)).first;
   }
   visit.modulation = &modulation(e, step, stream);
   visit.text = &text->second;
-  e.transformer->forward(x, visit, stream);
+  e.transformer->forward(units(branch), x, visit, stream);
+}
+
+void StageModel::forget_prompts_before(int64_t prompt) {
+  for (Expert& e : experts_)
+    std::erase_if(e.text, [&](const auto& entry) {
+      const auto& [branch, of] = entry.first;
+      return branch == conditional && of < prompt;
+    });
 }
 
 void StageModel::head(int64_t step, ConstTensor x, const TokenGrid& grid, Tensor velocity,

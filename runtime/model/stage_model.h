@@ -29,7 +29,7 @@ struct Guidance {
 };
 
 struct StageSpec {
-  UnitRange units;
+  StageUnits units;
   DType compute = DType::f32;
   std::vector<double> timesteps;  // of the solver's steps
   bool one_block = false;         // the video is one block: the experts follow each other
@@ -55,6 +55,8 @@ class StageModel {
   // This stage's layers on x in place. visit.modulation and visit.text are filled in here.
   void forward(int64_t step, Branch branch, int64_t prompt, Visit visit, Tensor x,
                StreamRef stream);
+  // Lets go of what was made for prompts before this one; should one come again, it is made again.
+  void forget_prompts_before(int64_t prompt);
   // x -> velocity f32 [channels, frames, height, width]; last stage only.
   void head(int64_t step, ConstTensor x, const TokenGrid& grid, Tensor velocity, StreamRef stream);
   TokenGrid grid_of(const Shape& latent) const;
@@ -70,6 +72,9 @@ class StageModel {
     std::map<std::pair<int, int64_t>, TextContext> text;  // by branch and prompt
   };
   Expert& expert(int64_t step, StreamRef stream);
+  UnitRange units(Branch branch) const {
+    return branch == conditional ? spec_.units.conditional : spec_.units.unconditional;
+  }
   const Modulation& modulation(Expert& expert, int64_t step, StreamRef stream);
 
   const ModelFolder& folder_;

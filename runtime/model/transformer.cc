@@ -102,7 +102,7 @@ Modulation Transformer::modulate(std::span<const double> timesteps, std::vector<
   return out;
 }
 
-TextContext Transformer::text_context(ConstTensor text, StreamRef stream) const {
+TextContext Transformer::text_context(UnitRange units, ConstTensor text, StreamRef stream) const {
   const int64_t rows = text.dim(0), padding = config_.text_length - rows, d = config_.dim();
   LT_CHECK(text.rank() == 2 && text.dim(1) == config_.text_dim && padding >= 0,
            "expected a text embedding [at most {}, {}], found {}", config_.text_length,
@@ -117,7 +117,7 @@ TextContext Transformer::text_context(ConstTensor text, StreamRef stream) const 
   TextContext out;
   out.layers.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i)
-    if (layers_[i].cross)
+    if (layers_[i].cross && units.contains(3 * static_cast<int64_t>(i) + 1))
       out.layers[i] = layers_[i].cross->text_keys(context, rows, padding, stream);
   return out;
 }
@@ -176,7 +176,10 @@ const RopeTable& Transformer::rope(const TokenGrid& window) {
   return ropes_.back().second;
 }
 
-void Transformer::forward(Tensor x, const Visit& visit, StreamRef stream) {
+void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamRef stream) {
+  LT_CHECK(units_.begin <= units.begin && units.end <= units_.end,
+           "sub-layers {} to {} of a stage with {} to {}", units.begin, units.end, units_.begin,
+           units_.end);
   const int64_t d = config_.dim(), frame = visit.grid.per_frame();
   LT_CHECK(x.shape == Shape({visit.grid.tokens(), d}), "expected tokens [{}, {}], found {}",
            visit.grid.tokens(), d, x.shape.text());
@@ -190,13 +193,14 @@ void Transformer::forward(Tensor x, const Visit& visit, StreamRef stream) {
   const OwnedTensor& e = visit.modulation->e;
   if (!workspace_.modulation || workspace_.modulation.shape() != e.shape())
     workspace_.modulation = OwnedTensor(DType::f32, e.shape());
-  for (int64_t i = units_.begin / 3; 3 * i < units_.end; ++i) {
+  for (int64_t i = units.begin / 3; 3 * i < units.end; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     add_table(e, layer.table, workspace_.modulation);
-    if (layer.self)
+    if (units.contains(3 * i))
       layer.self->forward(i, x, workspace_.modulation, visit, positions, workspace_, stream);
-    if (layer.cross) layer.cross->forward(i, x, visit, workspace_, stream);
-    if (layer.ffn) layer.ffn->forward(x, workspace_.modulation, visit, workspace_, stream);
+    if (units.contains(3 * i + 1)) layer.cross->forward(i, x, visit, workspace_, stream);
+    if (units.contains(3 * i + 2))
+      layer.ffn->forward(x, workspace_.modulation, visit, workspace_, stream);
   }
 }
 

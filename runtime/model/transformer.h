@@ -30,13 +30,19 @@ class Transformer {
   Modulation modulate(std::span<const double> timesteps, std::vector<int32_t> row,
                       StreamRef stream) const;
 
-  // text f32 [rows <= text_length, text_dim] -> keys of every cross-attention here.
-  TextContext text_context(ConstTensor text, StreamRef stream) const;
+  // text f32 [rows <= text_length, text_dim] -> keys of every cross-attention among the units.
+  TextContext text_context(UnitRange units, ConstTensor text, StreamRef stream) const;
+  TextContext text_context(ConstTensor text, StreamRef stream) const {
+    return text_context(units_, text, stream);
+  }
 
   // latent f32 [channels, frames, height, width] -> tokens x f32 [tokens, dim].
   void embed(ConstTensor latent, Tensor x, StreamRef stream) const;
-  // Runs this stage's sub-layers on x f32 [tokens, dim] in place.
-  void forward(Tensor x, const Visit& visit, StreamRef stream);
+  // Runs those of this stage's sub-layers on x f32 [tokens, dim] in place.
+  void forward(UnitRange units, Tensor x, const Visit& visit, StreamRef stream);
+  void forward(Tensor x, const Visit& visit, StreamRef stream) {
+    forward(units_, x, visit, stream);
+  }
   // x -> velocity f32 [out_channels, frames, height, width].
   void head(ConstTensor x, const Modulation& modulation, const TokenGrid& grid, Tensor velocity,
             StreamRef stream) const;

@@ -87,8 +87,29 @@ TEST_CASE("cuts within layers do not change a bit") {
   video.run.plan.mesh = {2, 1};
   for (int64_t cut = 1; cut < units; ++cut) {
     CAPTURE(cut);
-    video.run.stages = {{0, cut}, {cut, units}};
+    video.run.stages = {UnitRange{0, cut}, UnitRange{cut, units}};
     CHECK(same_bits(one, video.make()));
+  }
+}
+
+// Every rule keeps the branches apart: each may be cut where it likes.
+TEST_CASE("branches cut at different sub-layers do not change a bit") {
+  for (const ContextRule rule : kRules) {
+    Video video;
+    video.run.plan.rule = rule;
+    const auto one = video.make();
+    const int64_t units = 3 * video.folder.transformer_config.layers;
+    video.run.plan.mesh = {3, 1};
+    for (int64_t skew = 1; skew <= most_skew; ++skew)
+      for (int64_t cut = skew + 1; cut + 2 < units; cut += 2) {
+        CAPTURE(static_cast<int>(rule));
+        CAPTURE(cut);
+        CAPTURE(skew);
+        video.run.stages = {{{0, cut}, {0, cut - skew}},
+                            {{cut, cut + 2}, {cut - skew, cut + 1}},
+                            {{cut + 2, units}, {cut + 1, units}}};
+        CHECK(same_bits(one, video.make()));
+      }
   }
 }
 

@@ -112,7 +112,7 @@ TEST_CASE("instructions by hand") {
   const PlanSpec spec = plan_spec({2, 1}, ContextRule::dualparal, 4, 1, 3);
   const ModelShape m = tiny();
   const HardwareProfile h = profile();
-  const CostModel costs(spec, m, h, {{0, 4}, {4, 6}});
+  const CostModel costs(spec, m, h, {UnitRange{0, 4}, UnitRange{4, 6}});
   const auto cost = [&](int64_t rank, const char* line) {
     return costs.seconds({rank}, parse_instruction(line));
   };
@@ -148,7 +148,7 @@ TEST_CASE("instructions by hand") {
 TEST_CASE("the first block has no prefix, a short last block is a short suffix") {
   PlanSpec spec = plan_spec({1, 1}, ContextRule::dualparal, 4, 1, {});
   spec.layout = {4, 3, 12};
-  const CostModel costs(spec, tiny(), profile(), {{0, 6}});
+  const CostModel costs(spec, tiny(), profile(), {UnitRange{0, 6}});
   const auto visit = [&](const char* line) {
     return costs.visit(std::get<Forward>(parse_instruction(line)));
   };
@@ -162,7 +162,7 @@ TEST_CASE("the first block has no prefix, a short last block is a short suffix")
 TEST_CASE("bytes by hand") {
   const PlanSpec spec = plan_spec({2, 1}, ContextRule::aligned, 4, 1, 3);
   const ModelShape m = tiny();
-  const CostModel costs(spec, m, profile(), {{0, 4}, {4, 6}});
+  const CostModel costs(spec, m, profile(), {UnitRange{0, 4}, UnitRange{4, 6}});
 
   CHECK(costs.latent_bytes({0}, {{0}, {0}}) == 96);
   CHECK(costs.solver_bytes({1}, {1}) == 4 * 64);
@@ -183,8 +183,8 @@ TEST_CASE("one branch costs half, and none has a context that its rule does not 
   const PlanSpec both = plan_spec({1, 1}, ContextRule::isolated, 4, 1, 3);
   const PlanSpec split = plan_spec({1, 2}, ContextRule::isolated, 4, 1, 3);
 
-  CHECK(CostModel(both, m, profile(), {{0, 6}}).seconds({0}, forward) ==
-        2 * CostModel(split, m, profile(), {{0, 6}}).seconds({1}, forward));
+  CHECK(CostModel(both, m, profile(), {UnitRange{0, 6}}).seconds({0}, forward) ==
+        2 * CostModel(split, m, profile(), {UnitRange{0, 6}}).seconds({1}, forward));
   const auto keys = [&](ContextRule rule) {
     return full_visit(plan_spec({1, 1}, rule, 4, 1, 3), m).keys;
   };
@@ -197,8 +197,9 @@ TEST_CASE("one branch costs half, and none has a context that its rule does not 
 
 TEST_CASE("a profile without rates and stages that do not match are refused") {
   const PlanSpec spec = plan_spec({2, 1}, ContextRule::aligned, 4, 1, 3);
-  CHECK_THROWS_AS(CostModel(spec, tiny(), HardwareProfile{}, {{0, 3}, {3, 6}}), Error);
-  CHECK_THROWS_AS(CostModel(spec, tiny(), profile(), {{0, 6}}), Error);
+  CHECK_THROWS_AS(CostModel(spec, tiny(), HardwareProfile{}, {UnitRange{0, 3}, UnitRange{3, 6}}),
+                  Error);
+  CHECK_THROWS_AS(CostModel(spec, tiny(), profile(), {UnitRange{0, 6}}), Error);
 }
 
 // One rank never waits: its time is its work, and its peak what it keeps at once.
@@ -228,6 +229,26 @@ TEST_CASE("decoding makes room on the last stage") {
 
   const auto with = share_out_units(spec, m, h);
 
-  CHECK(without[0].end == doctest::Approx(45).epsilon(0.05));
-  CHECK(with[0].end == doctest::Approx(56.25).epsilon(0.05));
+  const auto cut = [](const std::vector<StageUnits>& stages) {
+    return (stages[0].conditional.end + stages[0].unconditional.end) / 2.0;
+  };
+  CHECK(cut(without) == doctest::Approx(45).epsilon(0.05));
+  CHECK(cut(with) == doctest::Approx(56.25).epsilon(0.05));
+}
+
+TEST_CASE("a branch costs what its own sub-layers cost, weights are held once") {
+  const PlanSpec spec = plan_spec({2, 1}, ContextRule::aligned, 4, 1, 3);
+  const auto forward = parse_instruction("forward b1 s0");
+  const Features head{Edge::head, {1}, {0}};
+  const CostModel even(spec, tiny(), profile(), {UnitRange{0, 3}, UnitRange{3, 6}});
+  const CostModel skewed(spec, tiny(), profile(), {{{0, 4}, {0, 3}}, {{4, 6}, {3, 6}}});
+  const VisitShape visit = even.visit(std::get<Forward>(forward));
+
+  const double moved = seconds(SubLayer::self_attention, tiny(), visit, profile());
+
+  CHECK(skewed.seconds({0}, forward) == doctest::Approx(even.seconds({0}, forward) + moved));
+  CHECK(skewed.seconds({1}, forward) == doctest::Approx(even.seconds({1}, forward) - moved));
+  CHECK(skewed.features_bytes({0}, head) == 1.5 * even.features_bytes({0}, head));
+  CHECK(skewed.weight_bytes({0}) > even.weight_bytes({0}));
+  CHECK(skewed.weight_bytes({1}) == even.weight_bytes({1}));
 }

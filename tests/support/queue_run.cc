@@ -9,10 +9,10 @@ namespace longtake::testing {
 
 namespace {
 
-UnitRange units_of(const QueueRun& run, int64_t stage) {
+StageUnits units_of(const QueueRun& run, int64_t stage) {
   if (!run.stages.empty()) return run.stages.at(static_cast<size_t>(stage));
   const int64_t units = 3 * run.folder->transformer_config.layers, n = run.plan.mesh.stages;
-  return {units * stage / n, units * (stage + 1) / n};
+  return UnitRange{units * stage / n, units * (stage + 1) / n};
 }
 
 class Job {

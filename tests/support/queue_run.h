@@ -16,8 +16,8 @@ struct QueueRun {
   double shift = 3.0;
   DType compute = DType::f32;
   PlanSpec plan;
-  int64_t height = 8, width = 8;  // of a latent frame
-  std::vector<UnitRange> stages;  // empty: cut evenly
+  int64_t height = 8, width = 8;   // of a latent frame
+  std::vector<StageUnits> stages;  // empty: cut evenly
   int threads = 1;
   int channel_depth = 2;
   LoopbackJob::Delay delay;
