@@ -67,6 +67,7 @@ class Output {
   }
 
   StreamWriter& writer() { return *writer_; }
+  const ProgressState& state() const { return state_; }
 
   void update(int64_t visits) {
     state_.steps = visits;
@@ -153,11 +154,23 @@ class Generation {
     const Clock::time_point start = Clock::now();
     rank.run();
     report_.seconds.denoise = seconds_since(start);
+    wait_for_output(output);
     // The writer's share is complete only when it has finished.
     if (output) hash_ = output->finish();
     for (const std::string& packed : comm_.gather(pack(rank.report())))
       report_.per_rank.push_back(unpack(packed));
     traces_ = comm_.gather(trace_events(comm_.rank(), rank.trace()));
+  }
+
+  // The last blocks may take longer to decode than the others may wait for one message: the rank
+  // that decodes says again and again that it is at work.
+  void wait_for_output(Output* output) {
+    constexpr auto kPause = std::chrono::milliseconds(500);
+    for (bool busy = true; busy;) {
+      busy = output && !output->writer().settled(kPause);
+      if (output) output->update(output->state().steps);
+      busy = comm_.max(busy ? 1 : 0) != 0;
+    }
   }
 
   // Ranks as threads, each with its own pool.

@@ -27,7 +27,6 @@ class RankRun {
   void run();
   RankReport report() const;
   const Trace& trace() const { return executor_->trace(); }
-  std::string in_flight() const { return executor_->in_flight(); }
 
  private:
   const Job& job_;

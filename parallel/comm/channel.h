@@ -11,7 +11,8 @@
 
 namespace longtake {
 
-// Fails a wait: Error(ExitCode::watchdog) with rank, peer and what was waited for.
+// Fails a wait: Error(ExitCode::watchdog) with rank, peer, what was waited for and what every rank
+// says that it is doing.
 struct Deadline {
   std::chrono::milliseconds limit{std::chrono::minutes(10)};
 };
@@ -48,6 +49,9 @@ class Transport {
                                                  int depth) = 0;
   virtual std::unique_ptr<ReceiveChannel> open_receive(int from, int tag, size_t message_bytes,
                                                        int depth) = 0;
+  // What this rank is doing, for the message of a missed deadline; asked from other ranks, in
+  // progress() and in waits, or from other threads.
+  virtual void answer_with(std::function<std::string()> doing) = 0;
   // Lets messages move on without waiting: called between pieces of work.
   virtual void progress() = 0;
   // Seconds spent waiting in receive() and acquire() since the start.

@@ -42,6 +42,15 @@ struct LoopbackShared {
   std::condition_variable changed;
   std::map<std::tuple<int, int, int>, Pipe> pipes;
   std::string failure;
+  std::vector<std::function<std::string()>> doing;  // by rank
+
+  std::string in_flight() const {
+    std::string out;
+    for (size_t i = 0; i < doing.size(); ++i)
+      out += fmt::format("{}rank {}: {}", i == 0 ? "" : "; ", i,
+                         doing[i] ? doing[i]() : std::string("nothing yet"));
+    return out;
+  }
 
   Pipe& open(int from, int to, int tag, size_t bytes, int depth, bool Pipe::*end) {
     const std::lock_guard lock(mutex);
@@ -72,8 +81,8 @@ struct LoopbackShared {
       const Clock::time_point again = ready();  // time_point::min(): now
       if (again == Clock::time_point::min()) break;
       if (Clock::now() >= end)
-        fail(ExitCode::watchdog, "rank {}: {}: nothing from rank {} in {:.1f} s", rank, what, peer,
-             std::chrono::duration<double>(deadline.limit).count());
+        fail(ExitCode::watchdog, "rank {}: {}: nothing from rank {} in {:.1f} s; in flight: {}",
+             rank, what, peer, std::chrono::duration<double>(deadline.limit).count(), in_flight());
       changed.wait_until(lock, std::min(again, end));
     }
     return std::chrono::duration<double>(Clock::now() - start).count();
@@ -157,6 +166,7 @@ class LoopbackTransport : public Transport {
  public:
   LoopbackTransport(std::shared_ptr<LoopbackShared> shared, int rank)
       : shared_(std::move(shared)), rank_(rank) {}
+  ~LoopbackTransport() override { answer_with({}); }
 
   int rank() const override { return rank_; }
   int ranks() const override { return shared_->ranks; }
@@ -169,6 +179,10 @@ class LoopbackTransport : public Transport {
     Pipe& pipe = shared_->open(from, rank_, tag, bytes, depth, &Pipe::opened_receive);
     return std::make_unique<LoopbackReceive>(
         End{shared_, &pipe, rank_, from, from, rank_, tag, &wait_s_});
+  }
+  void answer_with(std::function<std::string()> doing) override {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->doing[static_cast<size_t>(rank_)] = std::move(doing);
   }
   void progress() override {}
   double wait_seconds() const override { return wait_s_; }
@@ -184,6 +198,7 @@ class LoopbackTransport : public Transport {
 LoopbackJob::LoopbackJob(int ranks, Deadline deadline, Delay delay)
     : shared_(std::make_shared<LoopbackShared>()) {
   shared_->ranks = ranks;
+  shared_->doing.resize(static_cast<size_t>(ranks));
   shared_->deadline = deadline;
   shared_->delay = std::move(delay);
 }

@@ -8,6 +8,7 @@
 
 #include "kernels/base/buffer.h"
 #include "kernels/base/error.h"
+#include "parallel/comm/mpi_inquiry.h"
 
 namespace longtake {
 
@@ -23,6 +24,7 @@ constexpr auto kSleep = std::chrono::microseconds(50);
 struct Progress {
   int rank = 0, ranks = 1;
   Deadline deadline;
+  MpiInquiry inquiry{rank, ranks};
   double wait_s = 0;
 
   // Polls until the request is done; the seconds count as waiting.
@@ -34,21 +36,51 @@ struct Progress {
     for (int turns = 0; done == 0; ++turns) {
       check_mpi(MPI_Test(&request, &done, &status), "MPI_Test");
       if (turns < kSpins) continue;
+      inquiry.answer();
       if (Clock::now() - start >= deadline.limit)
-        fail(ExitCode::watchdog, "rank {}/{}: {}: nothing from rank {} in {:.1f} s", rank, ranks,
-             what, peer, std::chrono::duration<double>(deadline.limit).count());
+        fail(ExitCode::watchdog, "rank {}/{}: {}: nothing from rank {} in {:.1f} s; in flight: {}",
+             rank, ranks, what, peer, std::chrono::duration<double>(deadline.limit).count(),
+             inquiry.ask());
       std::this_thread::sleep_for(kSleep);
     }
     wait_s += std::chrono::duration<double>(Clock::now() - start).count();
   }
 };
 
-int count_of(size_t bytes) {
-  LT_CHECK(bytes <= static_cast<size_t>(std::numeric_limits<int>::max()),
-           "a message of {} bytes: MPI counts are limited to {}", bytes,
-           std::numeric_limits<int>::max());
-  return static_cast<int>(bytes);
-}
+// `bytes` bytes as one count of one type: MPI's counts are int, a hop of a 14B model at 720p is
+// more.
+class MessageType {
+ public:
+  explicit MessageType(size_t bytes) {
+    constexpr size_t piece = size_t{1} << 20;
+    if (bytes <= static_cast<size_t>(std::numeric_limits<int>::max())) {
+      count_ = static_cast<int>(bytes);
+      return;
+    }
+    MPI_Datatype whole;
+    check_mpi(MPI_Type_contiguous(static_cast<int>(piece), MPI_BYTE, &whole),
+              "MPI_Type_contiguous");
+    const int counts[2] = {static_cast<int>(bytes / piece), static_cast<int>(bytes % piece)};
+    const MPI_Aint offsets[2] = {0, static_cast<MPI_Aint>(bytes / piece * piece)};
+    const MPI_Datatype types[2] = {whole, MPI_BYTE};
+    check_mpi(MPI_Type_create_struct(2, counts, offsets, types, &type_), "MPI_Type_create_struct");
+    check_mpi(MPI_Type_commit(&type_), "MPI_Type_commit");
+    check_mpi(MPI_Type_free(&whole), "MPI_Type_free");
+    count_ = 1;
+  }
+  ~MessageType() {
+    if (type_ != MPI_BYTE) MPI_Type_free(&type_);
+  }
+  MessageType(const MessageType&) = delete;
+  MessageType& operator=(const MessageType&) = delete;
+
+  MPI_Datatype type() const { return type_; }
+  int count() const { return count_; }
+
+ private:
+  MPI_Datatype type_ = MPI_BYTE;
+  int count_ = 0;
+};
 
 struct Slot {
   Buffer buffer;
@@ -76,8 +108,9 @@ class MpiSend : public SendChannel {
     Slot& slot = slots_[next_];
     LT_CHECK(bytes <= slot.buffer.bytes(), "a message of {} bytes in a channel for {}", bytes,
              slot.buffer.bytes());
-    check_mpi(MPI_Isend(slot.buffer.data(), count_of(bytes), MPI_BYTE, to_, tag_, MPI_COMM_WORLD,
-                        &slot.request),
+    const MessageType message(bytes);  // a type in use outlives its handle
+    check_mpi(MPI_Isend(slot.buffer.data(), message.count(), message.type(), to_, tag_,
+                        MPI_COMM_WORLD, &slot.request),
               "MPI_Isend");
   }
 
@@ -115,8 +148,8 @@ class MpiReceive : public ReceiveChannel {
     Slot& slot = slots_[next_];
     MPI_Status status;
     progress_.wait(slot.request, status, from_, what);
-    int found = 0;
-    check_mpi(MPI_Get_count(&status, MPI_BYTE, &found), "MPI_Get_count");
+    MPI_Count found = 0;
+    check_mpi(MPI_Get_elements_x(&status, MPI_BYTE, &found), "MPI_Get_elements_x");
     if (static_cast<size_t>(found) != bytes)
       fail(ExitCode::bad_data, "rank {}/{}: {}: expected {} bytes from rank {}, found {}",
            progress_.rank, progress_.ranks, what, bytes, from_, found);
@@ -130,7 +163,8 @@ class MpiReceive : public ReceiveChannel {
 
  private:
   void post(Slot& slot) {
-    check_mpi(MPI_Irecv(slot.buffer.data(), count_of(slot.buffer.bytes()), MPI_BYTE, from_, tag_,
+    const MessageType message(slot.buffer.bytes());
+    check_mpi(MPI_Irecv(slot.buffer.data(), message.count(), message.type(), from_, tag_,
                         MPI_COMM_WORLD, &slot.request),
               "MPI_Irecv");
   }
@@ -143,7 +177,7 @@ class MpiReceive : public ReceiveChannel {
 
 class MpiTransport : public Transport {
  public:
-  MpiTransport(int rank, int ranks, Deadline deadline) : progress_{rank, ranks, deadline, 0} {}
+  MpiTransport(int rank, int ranks, Deadline deadline) : progress_{rank, ranks, deadline} {}
   int rank() const override { return progress_.rank; }
   int ranks() const override { return progress_.ranks; }
   std::unique_ptr<SendChannel> open_send(int to, int tag, size_t bytes, int depth) override {
@@ -153,15 +187,13 @@ class MpiTransport : public Transport {
                                                int depth) override {
     return std::make_unique<MpiReceive>(progress_, from, tag, bytes, depth);
   }
-  void progress() override {
-    int flag = 0;
-    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, kNoTag, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE),
-              "MPI_Iprobe");
+  void answer_with(std::function<std::string()> doing) override {
+    progress_.inquiry.answer_with(std::move(doing));
   }
+  void progress() override { progress_.inquiry.answer(); }
   double wait_seconds() const override { return progress_.wait_s; }
 
  private:
-  static constexpr int kNoTag = 30000;  // nobody sends it: the probe only moves other messages on
   Progress progress_;
 };
 

@@ -59,37 +59,42 @@ class MpiComm : public Comm {
     check_mpi(MPI_Ibcast(&size, 1, MPI_INT64_T, 0, MPI_COMM_WORLD, &request), "MPI_Ibcast");
     wait(request, "a broadcast's size");
     std::string out = rank_ == 0 ? from_rank_0 : std::string(static_cast<size_t>(size), '\0');
-    constexpr size_t kPiece = size_t{1} << 30;  // counts are int
-    for (size_t at = 0; at < out.size(); at += kPiece) {
-      const auto count = static_cast<int>(std::min(kPiece, out.size() - at));
+    for_pieces(out.size(), [&](size_t at, int count) {
       check_mpi(MPI_Ibcast(out.data() + at, count, MPI_CHAR, 0, MPI_COMM_WORLD, &request),
                 "MPI_Ibcast");
       wait(request, "a broadcast");
-    }
+    });
     return out;
   }
 
   std::vector<std::string> gather(const std::string& mine) override {
-    const int size = static_cast<int>(mine.size());
-    std::vector<int> sizes(static_cast<size_t>(ranks_)), offsets(static_cast<size_t>(ranks_));
+    const auto size = static_cast<int64_t>(mine.size());
+    std::vector<int64_t> sizes(static_cast<size_t>(ranks_));
     MPI_Request request;
-    check_mpi(MPI_Igather(&size, 1, MPI_INT, sizes.data(), 1, MPI_INT, 0, MPI_COMM_WORLD, &request),
+    check_mpi(MPI_Igather(&size, 1, MPI_INT64_T, sizes.data(), 1, MPI_INT64_T, 0, MPI_COMM_WORLD,
+                          &request),
               "MPI_Igather");
     wait(request, "the sizes of a gather");
-    int total = 0;
-    for (size_t i = 0; i < sizes.size(); ++i) {
-      offsets[i] = total;
-      total += rank_ == 0 ? sizes[i] : 0;
+    if (rank_ != 0) {
+      for_pieces(mine.size(), [&](size_t at, int count) {
+        check_mpi(
+            MPI_Isend(mine.data() + at, count, MPI_CHAR, 0, kGather, MPI_COMM_WORLD, &request),
+            "MPI_Isend");
+        wait(request, "a gather");
+      });
+      return {};
     }
-    std::string all(static_cast<size_t>(total), '\0');
-    check_mpi(MPI_Igatherv(mine.data(), size, MPI_CHAR, all.data(), sizes.data(), offsets.data(),
-                           MPI_CHAR, 0, MPI_COMM_WORLD, &request),
-              "MPI_Igatherv");
-    wait(request, "a gather");
-    std::vector<std::string> out;
-    if (rank_ != 0) return out;
-    for (size_t i = 0; i < sizes.size(); ++i)
-      out.push_back(all.substr(static_cast<size_t>(offsets[i]), static_cast<size_t>(sizes[i])));
+    std::vector<std::string> out{mine};
+    for (int from = 1; from < ranks_; ++from) {
+      std::string text(static_cast<size_t>(sizes[static_cast<size_t>(from)]), ' ');
+      for_pieces(text.size(), [&](size_t at, int count) {
+        check_mpi(
+            MPI_Irecv(text.data() + at, count, MPI_CHAR, from, kGather, MPI_COMM_WORLD, &request),
+            "MPI_Irecv");
+        wait(request, fmt::format("a gather from rank {}", from));
+      });
+      out.push_back(std::move(text));
+    }
     return out;
   }
 
@@ -118,6 +123,16 @@ class MpiComm : public Comm {
   }
 
  private:
+  static constexpr int kGather = 30002;  // beside the tags of mpi_inquiry.cc
+
+  // Counts are int.
+  template <class F>
+  static void for_pieces(size_t bytes, F f) {
+    constexpr size_t kPiece = size_t{1} << 30;
+    for (size_t at = 0; at < bytes; at += kPiece)
+      f(at, static_cast<int>(std::min(kPiece, bytes - at)));
+  }
+
   void wait(MPI_Request& request, const std::string& what) {
     const auto end = std::chrono::steady_clock::now() + deadline_.limit;
     for (int done = 0, turns = 0; done == 0; ++turns) {

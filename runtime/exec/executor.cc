@@ -104,10 +104,13 @@ Executor::Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamR
   const Shape shape{most_frames_ * tokens_per_frame_, parts.model->config().dim()};
   for (size_t i = 0; i < branches_.size(); ++i) x_.emplace_back(DType::f32, shape);
   velocity_.resize(2);
+  if (parts_.transport) parts_.transport->answer_with([this] { return in_flight(); });
   open_channels();
 }
 
-Executor::~Executor() = default;
+Executor::~Executor() {
+  if (parts_.transport) parts_.transport->answer_with({});
+}
 
 size_t Executor::buffer_bytes() const {
   size_t total = features_.peak_bytes() + latents_.peak_bytes();
@@ -170,7 +173,11 @@ void Executor::run() {
 }
 
 void Executor::carry_out(const Instruction& instruction) {
-  current_.store(&instruction, std::memory_order_release);
+  {
+    const std::lock_guard lock(current_mutex_);
+    current_ = instruction;
+    current_start_ = Trace::Clock::now();
+  }
   Transport* transport = parts_.transport;
   const double waited = transport ? transport->wait_seconds() : 0;
   TraceEvent event{instruction, trace_.now(), 0, 0};
@@ -179,12 +186,13 @@ void Executor::carry_out(const Instruction& instruction) {
   event.wait_s = transport ? transport->wait_seconds() - waited : 0;
   trace_.add(event);
   if (transport) transport->progress();
-  current_.store(nullptr, std::memory_order_release);
 }
 
 std::string Executor::in_flight() const {
-  const Instruction* instruction = current_.load(std::memory_order_acquire);
-  return instruction ? to_text(*instruction) : "between instructions";
+  const std::lock_guard lock(current_mutex_);
+  if (!current_) return "before the first instruction";
+  const std::chrono::duration<double> taken = Trace::Clock::now() - current_start_;
+  return fmt::format("{} for {:.1f} s", to_text(*current_), taken.count());
 }
 
 int64_t Executor::prefix_token_frames(BlockId block) const {

@@ -1,10 +1,10 @@
 // Carries out one rank's instructions: a small function for each, no decisions.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "parallel/comm/channel.h"
@@ -41,7 +41,7 @@ class Executor {
   ~Executor();
 
   void run();
-  // The instruction being carried out, for the watchdog's message; from any thread.
+  // The instruction being carried out and for how long; from any thread.
   std::string in_flight() const;
 
   const Trace& trace() const { return trace_; }
@@ -89,7 +89,9 @@ class Executor {
   FeatureCache features_;
   std::map<BlockId, SolverState> solvers_;
   std::map<std::pair<Payload, RankId>, std::unique_ptr<Link>> links_;
-  std::atomic<const Instruction*> current_{nullptr};
+  mutable std::mutex current_mutex_;
+  std::optional<Instruction> current_;
+  Trace::Clock::time_point current_start_;
   Trace trace_;
   double run_s_ = 0;
   int64_t visits_ = 0;

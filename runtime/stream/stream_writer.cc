@@ -59,11 +59,17 @@ void StreamWriter::push(ConstTensor latents) {
   changed_.notify_all();
 }
 
+bool StreamWriter::settled(std::chrono::milliseconds most) {
+  if (mode_ == Mode::caller) return true;
+  std::unique_lock lock(mutex_);
+  const bool done =
+      changed_.wait_for(lock, most, [this] { return (queue_.empty() && !writing_) || error_; });
+  if (error_) std::rethrow_exception(error_);
+  return done;
+}
+
 void StreamWriter::finish() {
-  if (mode_ == Mode::background) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return (queue_.empty() && !writing_) || error_; });
-    if (error_) std::rethrow_exception(error_);
+  while (!settled(std::chrono::minutes(1))) {
   }
   if (video_) video_->close();
 }

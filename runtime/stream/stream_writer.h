@@ -32,6 +32,8 @@ class StreamWriter {
   // store already had when the writer was made must come with the same bits. Waits when many are
   // queued. An error of an earlier block is thrown here or in finish().
   void push(ConstTensor latents);
+  // True when all blocks pushed so far are stored and decoded; waits for that at most this long.
+  bool settled(std::chrono::milliseconds most);
   void finish();  // all blocks are stored, all frames written
   int64_t frames() const;
   int64_t blocks() const;

@@ -34,4 +34,4 @@ try() {
 }
 
 try KILL ""
-try STOP "rank [0-9]/3: (recv|send|all ranks).*nothing from rank"
+try STOP "rank [0-9]/3: (recv|send|all ranks).*nothing from rank [0-9].* in flight: rank 0: .*no answer"
