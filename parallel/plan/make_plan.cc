@@ -30,13 +30,16 @@ struct Sweep {
 
 class SweepWriter {
  public:
-  SweepWriter(const PlanSpec& spec, int64_t sweep, RankId rank, std::vector<Instruction>& out)
+  // begins: nothing was sent before this sweep.
+  SweepWriter(const PlanSpec& spec, int64_t sweep, bool begins, RankId rank,
+              std::vector<Instruction>& out)
       : mesh_(spec.mesh),
         rule_(spec.effective_rule()),
         steps_(spec.steps),
         stagger_(spec.effective_stagger()),
         blocks_(spec.layout.blocks()),
         sweep_(live(sweep)),
+        begins_(begins),
         rank_(rank),
         first_(spec.mesh.first(rank)),
         last_(spec.mesh.last(rank)),
@@ -90,7 +93,7 @@ class SweepWriter {
     std::vector<DueLatent> out;
     if (sweep_.visits() == 0) return out;
     const int64_t lag = mesh_.stages + latent_slack;
-    if (sweep_.index > 0) {
+    if (!begins_) {
       const Sweep before = live(sweep_.index - 1);
       for (int64_t k = 0; k < before.visits(); ++k) {
         const Latent latent = made_by(before, k);
@@ -196,6 +199,7 @@ class SweepWriter {
   int64_t steps_, stagger_;
   std::optional<int64_t> blocks_;
   Sweep sweep_;
+  bool begins_;
   RankId rank_;
   bool first_, last_;
   std::vector<Instruction>& out_;
@@ -203,8 +207,10 @@ class SweepWriter {
 
 }  // namespace
 
-PlanMaker::PlanMaker(PlanSpec spec) : spec_(std::move(spec)) {
+PlanMaker::PlanMaker(PlanSpec spec, int64_t begin)
+    : spec_(std::move(spec)), begin_(begin), sweep_(begin) {
   check_ranges(spec_);
+  LT_CHECK(begin >= 0, "a plan cannot begin at sweep {}", begin);
 }
 
 std::optional<int64_t> PlanMaker::sweeps() const {
@@ -221,7 +227,7 @@ bool PlanMaker::done() const {
 void PlanMaker::append(RankId rank, std::vector<Instruction>& out) const {
   LT_CHECK(rank.value >= 0 && rank.value < spec_.mesh.ranks(), "no rank {} in a mesh of {}",
            rank.value, spec_.mesh.ranks());
-  if (!done()) SweepWriter(spec_, sweep_, rank, out).write();
+  if (!done()) SweepWriter(spec_, sweep_, sweep_ == begin_, rank, out).write();
 }
 
 std::vector<std::vector<Instruction>> make_plan(const PlanSpec& spec) {

@@ -67,8 +67,10 @@ void check_spec(const PlanSpec& spec, int64_t ranks);
 // i - b r, newest first (`causal`: oldest first); r counts as Q where it is larger.
 class PlanMaker {
  public:
-  // Any valid spec, also one whose mesh starves: check_spec decides what is worth running.
-  explicit PlanMaker(PlanSpec spec);
+  // Any valid spec, also one whose mesh starves: check_spec decides what is worth running. A plan
+  // that begins later goes on from what held_before() says each rank holds there; nothing is on its
+  // way between ranks.
+  explicit PlanMaker(PlanSpec spec, int64_t begin = 0);
 
   const PlanSpec& spec() const { return spec_; }
   int64_t sweep() const { return sweep_; }  // the next one
@@ -81,7 +83,7 @@ class PlanMaker {
 
  private:
   PlanSpec spec_;
-  int64_t sweep_ = 0;
+  int64_t begin_, sweep_;
 };
 
 // All ranks' lists of a bounded video.
