@@ -58,7 +58,9 @@ std::vector<Instruction> sweep_of(const PlanSpec& spec, RankId rank, int64_t beg
   return out;
 }
 
-// Latents that the first stage receives in this sweep when the run went on, but not when it begins
+}  // namespace
+
+// Those that the first stage receives in this sweep when the run goes on, but not when it begins
 // here.
 std::vector<Latent> on_their_way(const PlanSpec& spec, RankId rank, int64_t sweep) {
   const auto received = [&](int64_t begin) {
@@ -72,8 +74,6 @@ std::vector<Latent> on_their_way(const PlanSpec& spec, RankId rank, int64_t swee
   for (const Latent& later : received(sweep)) std::erase(out, later);
   return out;
 }
-
-}  // namespace
 
 HeldState held_before(const PlanSpec& spec, RankId rank, int64_t sweep) {
   LT_CHECK(sweep >= 0, "sweep {}", sweep);

@@ -18,6 +18,10 @@ struct HeldState {
 // (PlanMaker(spec, sweep)): latents that would still be on their way to the first stage are held.
 HeldState held_before(const PlanSpec& spec, RankId rank, int64_t sweep);
 
+// Latents that are still on their way to this rank when sweep `sweep` > 0 comes next: a first stage
+// that stops there receives them, so that no message is left behind.
+std::vector<Latent> on_their_way(const PlanSpec& spec, RankId rank, int64_t sweep);
+
 // Blocks that are finished when sweep `sweep` begins.
 int64_t finished_before(const PlanSpec& spec, int64_t sweep);
 

@@ -1,5 +1,7 @@
 #include "runtime/context/feature_cache.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <utility>
 
@@ -25,12 +27,15 @@ size_t FeatureCache::slab_bytes() const {
 void FeatureCache::make(const Features& features, int64_t rows) {
   LT_CHECK(rows <= rows_, "{}: {} rows do not fit slabs of {}", text_of(features), rows, rows_);
   Slab slab;
-  if (free_.empty()) {
-    slab.data = OwnedTensor(dtype_, {layers_ * 2, rows_, dim_});
+  const auto unshared = std::find_if(free_.begin(), free_.end(),
+                                     [](const auto& data) { return data.use_count() == 1; });
+  if (unshared == free_.end()) {
+    slab.data = std::make_shared<OwnedTensor>(dtype_, Shape{layers_ * 2, rows_, dim_});
     ++slabs_;
   } else {
-    slab.data = std::move(free_.back());
-    free_.pop_back();
+    std::atomic_thread_fence(std::memory_order_acquire);  // after the last reader gave its share up
+    slab.data = std::move(*unshared);
+    free_.erase(unshared);
   }
   slab.rows = rows;
   LT_CHECK(live_.emplace(key(features), std::move(slab)).second, "{} is there already",
@@ -50,16 +55,38 @@ const FeatureCache::Slab& FeatureCache::find(const Features& features) const {
   return found->second;
 }
 
+std::vector<Features> FeatureCache::features() const {
+  std::vector<Features> out;
+  for (const auto& [key, slab] : live_)
+    out.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key)});
+  return out;
+}
+
+int64_t FeatureCache::first_row(int64_t branch) const {
+  int64_t layers = 0;
+  for (int64_t b = 0; b < branch; ++b)
+    layers += branches_[static_cast<size_t>(b)].end - branches_[static_cast<size_t>(b)].begin;
+  return 2 * layers;
+}
+
+FeatureCache::Share FeatureCache::share(const Features& features, int64_t branch) const {
+  const Slab& slab = find(features);
+  LT_CHECK(slab.rows == rows_, "{} fills only {} rows of {}", text_of(features), slab.rows, rows_);
+  const LayerRange& layers = branches_.at(static_cast<size_t>(branch));
+  const int64_t count = layers.end - layers.begin, begin = first_row(branch);
+  auto* base = static_cast<char*>(slab.data->view().data);
+  return {Tensor(base + static_cast<size_t>(begin * rows_ * dim_) * size_bytes(dtype_), dtype_,
+                 {count, 2, rows_, dim_}),
+          layers.begin, slab.data};
+}
+
 Tensor FeatureCache::part(const Slab& slab, int64_t branch, int64_t layer, int64_t which) const {
   LT_CHECK(0 <= branch && branch < static_cast<int64_t>(branches_.size()), "no branch {}", branch);
   const LayerRange& here = branches_[static_cast<size_t>(branch)];
   LT_CHECK(here.begin <= layer && layer < here.end, "layer {} of branch {} is not here", layer,
            branch);
-  int64_t i = layer - here.begin;
-  for (int64_t b = 0; b < branch; ++b)
-    i += branches_[static_cast<size_t>(b)].end - branches_[static_cast<size_t>(b)].begin;
-  auto* base = static_cast<char*>(const_cast<void*>(slab.data.view().data));
-  const int64_t index = i * 2 + which;
+  auto* base = static_cast<char*>(slab.data->view().data);
+  const int64_t index = first_row(branch) + (layer - here.begin) * 2 + which;
   return Tensor(base + static_cast<size_t>(index * rows_ * dim_) * size_bytes(dtype_), dtype_,
                 {slab.rows, dim_});
 }

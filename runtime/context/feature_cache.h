@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <tuple>
 #include <vector>
 
@@ -30,6 +31,15 @@ class FeatureCache {
   LayerFeatures read(const Features& features, int64_t branch, int64_t layer) const;
   void write(const Features& features, int64_t branch, int64_t layer, LayerFeatures own);
 
+  // What is alive, and a share in one of them: its memory is not used again while a share is held.
+  std::vector<Features> features() const;
+  struct Share {
+    Tensor data;  // [layers, 2, rows, dim] of one branch
+    int64_t first_layer = 0;
+    std::shared_ptr<const void> owner;
+  };
+  Share share(const Features& features, int64_t branch) const;
+
   size_t slab_bytes() const;
   size_t live() const { return live_.size(); }
   size_t peak_bytes() const { return slab_bytes() * slabs_; }
@@ -37,11 +47,12 @@ class FeatureCache {
  private:
   using Key = std::tuple<Edge, BlockId, StepId>;
   struct Slab {
-    OwnedTensor data;  // [layers of all branches, 2, rows, dim]
+    std::shared_ptr<OwnedTensor> data;  // [layers of all branches, 2, rows, dim]
     int64_t rows = 0;
   };
   static Key key(const Features& f) { return {f.edge, f.block, f.step}; }
   const Slab& find(const Features& features) const;
+  int64_t first_row(int64_t branch) const;  // of the slab's first dimension
   Tensor part(const Slab& slab, int64_t branch, int64_t layer, int64_t which) const;
 
   std::vector<LayerRange> branches_;
@@ -49,7 +60,7 @@ class FeatureCache {
   int64_t rows_, dim_;
   DType dtype_;
   std::map<Key, Slab> live_;
-  std::vector<OwnedTensor> free_;
+  std::vector<std::shared_ptr<OwnedTensor>> free_;
   size_t slabs_ = 0;
 };
 

@@ -106,6 +106,10 @@ Executor::Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamR
   velocity_.resize(2);
   if (parts_.transport) parts_.transport->answer_with([this] { return in_flight(); });
   open_channels();
+  if (spec.begin > 0) {
+    LT_CHECK(parts_.state, "a run that goes on needs its state");
+    restore(*parts_.state);
+  }
 }
 
 Executor::~Executor() {
@@ -159,12 +163,16 @@ Executor::Link& Executor::link(Payload payload, RankId peer) {
 
 void Executor::run() {
   trace_ = Trace();
-  PlanMaker maker(spec_.plan);
+  PlanMaker maker(spec_.plan, spec_.begin);
   std::vector<Instruction> list;
-  for (; !maker.done(); maker.next()) {
+  while (!maker.done()) {
     list.clear();
     maker.append(spec_.rank, list);
     for (const Instruction& instruction : list) carry_out(instruction);
+    maker.next();
+    if (!parts_.after_sweep || parts_.after_sweep(maker.sweep()) || maker.done()) continue;
+    drain(maker.sweep());
+    break;
   }
   for (const auto& [key, link] : links_)
     if (link->send)

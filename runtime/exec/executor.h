@@ -11,6 +11,7 @@
 #include "parallel/plan/plan.h"
 #include "runtime/context/block_store.h"
 #include "runtime/context/feature_cache.h"
+#include "runtime/exec/queue_state.h"
 #include "runtime/exec/trace.h"
 #include "runtime/model/stage_model.h"
 #include "runtime/sampler/solver.h"
@@ -22,6 +23,7 @@ struct ExecutorSpec {
   RankId rank;
   int64_t channels = 0, height = 0, width = 0;  // of a latent frame
   int channel_depth = 2;                        // buffers of each end of a channel
+  int64_t begin = 0;                            // first sweep; later ones need `state`
 };
 
 // What the executor works with; all of it outlives it.
@@ -33,6 +35,9 @@ struct ExecutorParts {
   std::function<int64_t(BlockId)> prompt_of;
   std::function<void(BlockId, ConstTensor)> emit;  // finished latents; copies what it keeps
   std::function<void(int64_t visits)> progress;    // visits done on this rank; may be empty
+  const StateSource* state = nullptr;              // for a run that goes on
+  // Between two sweeps, with the next one: false ends the run there. May be empty.
+  std::function<bool(int64_t sweep)> after_sweep;
 };
 
 class Executor {
@@ -41,6 +46,9 @@ class Executor {
   ~Executor();
 
   void run();
+  // What this rank adds to the state between two sweeps; the last stage of the conditional branch
+  // has the latents. Features are shared, not copied: they stay until all shares are given up.
+  QueueState snapshot(int64_t sweep) const;
   // The instruction being carried out and for how long; from any thread.
   std::string in_flight() const;
 
@@ -65,6 +73,10 @@ class Executor {
 
   void carry_out(const Instruction& instruction);
   void open_channels();
+  void restore(const StateSource& from);
+  void restore(const StateSource& from, const Features& features);
+  SolverState restored_solver(const StateSource& from, BlockId block) const;
+  void drain(int64_t sweep);
   Shape latent_shape(int64_t frames) const {
     return {spec_.channels, frames, spec_.height, spec_.width};
   }

@@ -113,6 +113,31 @@ TEST_CASE("branches cut at different sub-layers do not change a bit") {
   }
 }
 
+TEST_CASE("a run that stops at any sweep goes on with the same bits, on any mesh") {
+  const Mesh meshes[] = {{1, 1}, {2, 1}, {3, 1}, {1, 2}, {2, 2}, {4, 1}};
+  for (const ContextRule rule : kRules)
+    for (const int64_t stagger : {1, 2}) {
+      Video video;
+      video.run.plan.rule = rule;
+      video.run.plan.stagger = stagger;
+      video.run.compute = stagger == 1 ? DType::f32 : DType::bf16;
+      const auto whole = video.make();
+      const int64_t sweeps = *PlanMaker(video.run.plan).sweeps();
+      for (int64_t sweep = 1; sweep < sweeps; ++sweep) {
+        video.run.plan.mesh = meshes[sweep % 6];
+        const StoppedRun stopped = run_queue_until(video.run, sweep);
+        video.run.plan.mesh = meshes[sweep * 5 % 7 % 6];
+        auto rest = run_queue_from(video.run, stopped);
+        CAPTURE(static_cast<int>(rule));
+        CAPTURE(sweep);
+        CHECK(stopped.blocks.size() + rest.size() == whole.size());
+        for (const auto& [block, latents] : stopped.blocks)
+          rest.emplace(block, stopped.finished({block}));
+        CHECK(same_bits(whole, rest));
+      }
+    }
+}
+
 TEST_CASE("200 random videos, meshes and delays") {
   std::mt19937 random(20261121);
   const auto pick = [&](int64_t low, int64_t high) {

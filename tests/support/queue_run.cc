@@ -17,8 +17,12 @@ StageUnits units_of(const QueueRun& run, int64_t stage) {
 
 class Job {
  public:
-  explicit Job(const QueueRun& run)
-      : run_(run), loopback_(static_cast<int>(run.plan.mesh.ranks()), {run.deadline}, run.delay) {}
+  // begins with `state`, or from nothing; stops before sweep `end` with the state in `stopped`.
+  Job(const QueueRun& run, const StoppedRun* state, StoppedRun* stopped)
+      : run_(run),
+        state_(state),
+        stopped_(stopped),
+        loopback_(static_cast<int>(run.plan.mesh.ranks()), {run.deadline}, run.delay) {}
 
   std::map<int64_t, OwnedTensor> all_ranks() {
     std::vector<std::thread> ranks;
@@ -46,8 +50,13 @@ class Job {
     StageModel model(*run_.folder, run_.guidance, *run_.prompts,
                      {units_of(run_, stage), run_.compute, solver.schedule().timesteps, false},
                      StreamRef(pool));
-    ExecutorSpec spec{run_.plan,   {r},        run_.folder->transformer_config.in_channels,
-                      run_.height, run_.width, run_.channel_depth};
+    ExecutorSpec spec{run_.plan,
+                      {r},
+                      run_.folder->transformer_config.in_channels,
+                      run_.height,
+                      run_.width,
+                      run_.channel_depth,
+                      state_ ? state_->sweep : 0};
     ExecutorParts parts;
     parts.model = &model;
     parts.solver = &solver;
@@ -60,10 +69,21 @@ class Job {
       const std::lock_guard lock(mutex_);
       blocks_.emplace(block.value, std::move(copy));
     };
-    Executor(spec, parts, StreamRef(pool)).run();
+    parts.state = state_;
+    std::optional<Executor> executor;
+    parts.after_sweep = [&](int64_t sweep) {
+      if (!stopped_ || sweep != stopped_->sweep) return true;
+      const std::lock_guard lock(mutex_);
+      for (StatePart& part : executor->snapshot(sweep).parts) stopped_->parts.push_back(part);
+      return false;
+    };
+    executor.emplace(spec, parts, StreamRef(pool));
+    executor->run();
   }
 
   const QueueRun& run_;
+  const StoppedRun* state_;
+  StoppedRun* stopped_;
   LoopbackJob loopback_;
   std::mutex mutex_;
   std::exception_ptr error_;
@@ -73,7 +93,59 @@ class Job {
 }  // namespace
 
 std::map<int64_t, OwnedTensor> run_queue(const QueueRun& run) {
-  return Job(run).all_ranks();
+  return Job(run, nullptr, nullptr).all_ranks();
+}
+
+StoppedRun run_queue_until(const QueueRun& run, int64_t sweep) {
+  StoppedRun out;
+  out.sweep = sweep;
+  out.blocks = Job(run, nullptr, &out).all_ranks();
+  return out;
+}
+
+std::map<int64_t, OwnedTensor> run_queue_from(const QueueRun& run, const StoppedRun& state) {
+  return Job(run, &state, nullptr).all_ranks();
+}
+
+bool StoppedRun::has(const std::string& name) const {
+  for (const StatePart& part : parts)
+    if (part.name == name) return true;
+  return false;
+}
+
+void StoppedRun::read_layers(const std::string& name, int64_t first_layer, Tensor to) const {
+  const size_t layer_bytes = to.bytes() / static_cast<size_t>(to.dim(0));
+  for (int64_t layer = first_layer; layer < first_layer + to.dim(0); ++layer) {
+    const StatePart* found = nullptr;
+    for (const StatePart& part : parts)
+      if (part.name == name && part.first_layer <= layer &&
+          layer < part.first_layer + part.data.dim(0))
+        found = &part;
+    LT_CHECK(found, "no {} of layer {}", name, layer);
+    std::memcpy(
+        static_cast<char*>(to.data) + static_cast<size_t>(layer - first_layer) * layer_bytes,
+        static_cast<const char*>(found->data.data) +
+            static_cast<size_t>(layer - found->first_layer) * layer_bytes,
+        layer_bytes);
+  }
+}
+
+void StoppedRun::read(const std::string& name, Tensor to) const {
+  for (const StatePart& part : parts)
+    if (part.name == name) {
+      LT_CHECK(part.data.shape == to.shape, "{}: expected {}, found {}", name, to.shape.text(),
+               part.data.shape.text());
+      std::memcpy(to.data, part.data.data, to.bytes());
+      return;
+    }
+  fail(ExitCode::error, "no {}", name);
+}
+
+OwnedTensor StoppedRun::finished(BlockId block) const {
+  const OwnedTensor& from = blocks.at(block.value);
+  OwnedTensor copy(DType::f32, from.shape());
+  std::memcpy(copy.as<float>(), from.as<float>(), from.bytes());
+  return copy;
 }
 
 bool same_bits(const std::map<int64_t, OwnedTensor>& a, const std::map<int64_t, OwnedTensor>& b) {

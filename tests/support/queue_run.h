@@ -26,8 +26,23 @@ struct QueueRun {
   std::function<int64_t(BlockId)> prompt_of;
 };
 
+// A run up to a sweep: the blocks finished by then and the state of all ranks, in memory.
+struct StoppedRun : StateSource {
+  int64_t sweep = 0;
+  std::map<int64_t, OwnedTensor> blocks;
+  std::vector<StatePart> parts;
+
+  bool has(const std::string& name) const override;
+  void read_layers(const std::string& name, int64_t first_layer, Tensor to) const override;
+  void read(const std::string& name, Tensor to) const override;
+  OwnedTensor finished(BlockId block) const override;
+};
+
 // Finished latents by block; fails with the first error of any rank.
 std::map<int64_t, OwnedTensor> run_queue(const QueueRun& run);
+// The same up to a sweep, and from there on: the blocks that were finished afterwards.
+StoppedRun run_queue_until(const QueueRun& run, int64_t sweep);
+std::map<int64_t, OwnedTensor> run_queue_from(const QueueRun& run, const StoppedRun& state);
 
 bool same_bits(const std::map<int64_t, OwnedTensor>& a, const std::map<int64_t, OwnedTensor>& b);
 

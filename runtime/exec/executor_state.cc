@@ -1,0 +1,100 @@
+// The executor between two sweeps: what it holds, as parts of the state, and back.
+#include <cstring>
+
+#include "parallel/plan/held_state.h"
+#include "runtime/exec/executor.h"
+
+namespace longtake {
+
+namespace {
+
+StatePart copy_of(const OwnedTensor& data, std::string name) {
+  auto copy = std::make_shared<OwnedTensor>(data.dtype(), data.shape());
+  std::memcpy(copy->view().data, data.view().data, data.bytes());
+  return {std::move(name), *copy, 0, copy};
+}
+
+struct History {
+  const char* name;
+  OwnedTensor SolverState::*data;
+};
+constexpr History kHistory[] = {{"solver.last", &SolverState::last},
+                                {"solver.data_1", &SolverState::data_1},
+                                {"solver.data_2", &SolverState::data_2}};
+
+}  // namespace
+
+QueueState Executor::snapshot(int64_t sweep) const {
+  QueueState out;
+  out.sweep = sweep;
+  for (const Features& features : features_.features())
+    for (size_t b = 0; b < branches_.size(); ++b) {
+      const auto share = features_.share(features, static_cast<int64_t>(b));
+      if (share.data.dim(0) == 0) continue;
+      const bool conditional = branches_[b] == StageModel::conditional;
+      out.parts.push_back(
+          {state_name(features, conditional), share.data, share.first_layer, share.owner});
+    }
+  const Mesh& mesh = spec_.plan.mesh;
+  if (!mesh.last(spec_.rank) || mesh.branch(spec_.rank).value != 0) return out;
+  for (const auto& [block, state] : solvers_) {
+    const Latent at{block, {state.step}};
+    out.parts.push_back(copy_of(state.latent, state_name(at, "latent")));
+    for (const History& part : kHistory)
+      if (state.*part.data)
+        out.parts.push_back(copy_of(state.*part.data, state_name(at, part.name)));
+  }
+  return out;
+}
+
+void Executor::restore(const StateSource& from) {
+  const HeldState held = held_before(spec_.plan, spec_.rank, spec_.begin);
+  for (const Latent& latent : held.latents) {
+    const Tensor to = latents_.make(latent, latent_shape(own_frames(latent.block)));
+    if (latent.version.value < spec_.plan.steps) {
+      from.read(state_name(latent, "latent"), to);
+      continue;
+    }
+    const OwnedTensor finished = from.finished(latent.block);
+    LT_CHECK(finished.shape() == to.shape, "block {}: expected {}, found {}", latent.block.value,
+             to.shape.text(), finished.shape().text());
+    std::memcpy(to.data, finished.as<float>(), to.bytes());
+  }
+  for (const Features& features : held.features) restore(from, features);
+  for (const BlockId block : held.solvers) solvers_.emplace(block, restored_solver(from, block));
+}
+
+void Executor::restore(const StateSource& from, const Features& features) {
+  features_.make(features, spec_.plan.layout.context_frames * tokens_per_frame_);
+  for (size_t b = 0; b < branches_.size(); ++b) {
+    const auto share = features_.share(features, static_cast<int64_t>(b));
+    if (share.data.dim(0) == 0) continue;
+    from.read_layers(state_name(features, branches_[b] == StageModel::conditional),
+                     share.first_layer, share.data);
+  }
+}
+
+SolverState Executor::restored_solver(const StateSource& from, BlockId block) const {
+  SolverState state;
+  state.step = spec_.begin - block.value * spec_.plan.effective_stagger();
+  const Latent at{block, {state.step}};
+  const Shape shape = latent_shape(own_frames(block));
+  state.latent = OwnedTensor(DType::f32, shape);
+  from.read(state_name(at, "latent"), state.latent);
+  for (const History& part : kHistory) {
+    if (!from.has(state_name(at, part.name))) continue;
+    state.*part.data = OwnedTensor(DType::f32, shape);
+    from.read(state_name(at, part.name), state.*part.data);
+  }
+  return state;
+}
+
+void Executor::drain(int64_t sweep) {
+  const Mesh& mesh = spec_.plan.mesh;
+  if (mesh.stages == 1 || !mesh.first(spec_.rank)) return;
+  const RankId last = mesh.rank({mesh.stages - 1}, mesh.branch(spec_.rank));
+  for (const Latent& latent : on_their_way(spec_.plan, spec_.rank, sweep))
+    carry_out(Recv{Payload::latent, latent.block, latent.version, last});
+}
+
+}  // namespace longtake
