@@ -21,6 +21,13 @@ std::string crc_text(std::string_view body) {
   return fmt::format("{:08x}", crc);
 }
 
+Json json_of(const CommittedState& state) {
+  Json files = Json::array();
+  for (const StateFile& f : state.files)
+    files.push_back({{"file", f.file}, {"bytes", f.bytes}, {"sha256", f.sha256}});
+  return {{"sweep", state.sweep}, {"files", files}};
+}
+
 std::string body_of(const CommitRecord& record) {
   Json blocks = Json::array();
   for (const CommittedBlock& b : record.blocks) {
@@ -31,14 +38,25 @@ std::string body_of(const CommitRecord& record) {
                       {"bytes", b.bytes},
                       {"sha256", b.sha256}});
   }
-  const Json json = {
-      {"seq", record.seq}, {"epoch", record.epoch}, {"blocks", blocks}, {"prev", record.prev}};
+  Json json = {{"seq", record.seq}, {"epoch", record.epoch}, {"blocks", blocks}};
+  if (record.state) json["state"] = json_of(*record.state);
+  json["prev"] = record.prev;
   return json.dump();
 }
 
 int64_t integer(const Json& json) {
   if (!json.is_number_integer()) throw std::invalid_argument("a number is not an integer");
   return json.get<int64_t>();
+}
+
+CommittedState parse_state(const Json& json) {
+  CommittedState state;
+  state.sweep = integer(json.at("sweep"));
+  for (const Json& f : json.at("files"))
+    state.files.push_back({f.at("file").get<std::string>(),
+                           static_cast<uint64_t>(integer(f.at("bytes"))),
+                           f.at("sha256").get<std::string>()});
+  return state;
 }
 
 CommitRecord parse_body(std::string_view body) {
@@ -53,7 +71,22 @@ CommitRecord parse_body(std::string_view body) {
                              static_cast<uint64_t>(integer(b.at("bytes"))),
                              b.at("sha256").get<std::string>()});
   }
+  if (json.contains("state")) record.state = parse_state(json.at("state"));
   return record;
+}
+
+// File names are made, never taken: a log cannot lead out of its run.
+std::string check_state(const CommitRecord& record) {
+  const CommittedState& state = *record.state;
+  if (state.sweep < 1 || state.files.empty())
+    return fmt::format("a state before sweep {} in {} files", state.sweep, state.files.size());
+  for (size_t rank = 0; rank < state.files.size(); ++rank) {
+    const std::string expected =
+        state_file_name(record.epoch, state.sweep, static_cast<int64_t>(rank));
+    if (state.files[rank].file != expected)
+      return fmt::format("expected state file {}, found {}", expected, state.files[rank].file);
+  }
+  return "";
 }
 
 // Continues what stands before? Empty, or what does not.
@@ -79,7 +112,8 @@ std::string check_chain(const CommitLog& log, const CommitRecord& record) {
     ++index;
     frame += b.frames;
   }
-  return "";
+  if (record.epoch < 1 && record.state) return fmt::format("a state of epoch {}", record.epoch);
+  return record.state ? check_state(record) : "";
 }
 
 // A line without its newline. The body must be what this program would write, letter by letter.
@@ -106,6 +140,10 @@ std::string block_file_name(int64_t index) {
   return fmt::format("out/b{:08d}.h5", index);
 }
 
+std::string state_file_name(int64_t epoch, int64_t sweep, int64_t rank) {
+  return fmt::format("state/e{:04d}.s{:08d}.r{:04d}.h5", epoch, sweep, rank);
+}
+
 std::string commit_line(const CommitRecord& record) {
   const std::string body = body_of(record);
   return body + " " + crc_text(body) + "\n";
@@ -127,6 +165,7 @@ CommitLog parse_commit_log(std::string_view text, const std::string& anchor) {
     }
     log.head = sha256_hex(rest.substr(0, end));
     log.blocks.insert(log.blocks.end(), record.blocks.begin(), record.blocks.end());
+    if (record.state) log.states.push_back(*record.state);
     log.records.push_back(std::move(record));
     log.valid_bytes += end + 1;
   }

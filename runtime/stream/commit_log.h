@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,17 +20,30 @@ struct CommittedBlock {
   std::string sha256;
 };
 
+// The state of the queue before a sweep: a file of every rank that wrote some of it.
+struct StateFile {
+  std::string file;  // "state/e0001.s00000017.r0003.h5"
+  uint64_t bytes = 0;
+  std::string sha256;
+};
+struct CommittedState {
+  int64_t sweep = 0;
+  std::vector<StateFile> files;
+};
+
 struct CommitRecord {
   int64_t seq = 0;  // 1, 2, ...
   int64_t epoch =
       0;  // how often the run was opened for writing: fences a writer that lost its lock
   std::vector<CommittedBlock> blocks;
+  std::optional<CommittedState> state;
   std::string prev;
 };
 
 struct CommitLog {
   std::vector<CommitRecord> records;
   std::vector<CommittedBlock> blocks;  // of all records
+  std::vector<CommittedState> states;  // of all records
   size_t valid_bytes = 0;
   std::string head;      // SHA-256 of the last line that holds: `prev` of the next one
   std::string problem;   // what is wrong with the first line that does not hold; empty: nothing
@@ -38,6 +52,7 @@ struct CommitLog {
 };
 
 std::string block_file_name(int64_t index);
+std::string state_file_name(int64_t epoch, int64_t sweep, int64_t rank);
 std::string commit_line(const CommitRecord& record);  // with CRC and newline
 // `anchor`: the SHA-256 of RUN.json. Never fails: what does not hold ends the log.
 CommitLog parse_commit_log(std::string_view text, const std::string& anchor);

@@ -8,9 +8,11 @@
 
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "runtime/stream/block_file.h"
 #include "runtime/stream/latent_reader.h"
+#include "runtime/stream/state_file.h"
 
 namespace longtake {
 
@@ -50,7 +52,7 @@ void refuse_foreign_folder(const fs::path& run) {
   if (fs::exists(run / "RUN.json", error)) return;
   for (const auto& entry : fs::directory_iterator(run, error)) {
     const std::string name = entry.path().filename().string();
-    if (name != "LOCK" && name != "out" && !is_temporary(entry.path())) {
+    if (name != "LOCK" && name != "out" && name != "state" && !is_temporary(entry.path())) {
       fail(ExitCode::cannot_create, "{} is not empty and is not a run of longtake: it holds {}",
            run.string(), name);
     }
@@ -79,14 +81,33 @@ LatentStore::LatentStore(const fs::path& run, RunIdentity identity)
   sweep(run_);
   make_folder(run_ / "out");
   sweep(run_ / "out");
+  make_folder(run_ / "state");
+  sweep(run_ / "state");
   std::error_code error;
   if (fs::exists(run_ / "RUN.json", error)) {
     reopen(read_file(run_ / "RUN.json", LatentReader::kDescriptionLimit));
   } else {
     create();
   }
+  remove_unreferenced();
   note_owner();
   refresh_view();
+}
+
+// What was published but never committed: a writer died in between.
+void LatentStore::remove_unreferenced() const {
+  std::set<std::string> kept;
+  for (const CommittedBlock& block : blocks_) kept.insert(block.file);
+  for (const CommittedState& state : states_)
+    for (const StateFile& file : state.files) kept.insert(file.file);
+  for (const char* folder : {"out", "state"}) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(run_ / folder, error)) {
+      const std::string name = fmt::format("{}/{}", folder, entry.path().filename().string());
+      if (name.ends_with(".h5") && !kept.contains(name) && ::unlink(entry.path().c_str()) != 0)
+        fail_errno(ExitCode::io, "remove", entry.path());
+    }
+  }
 }
 
 void LatentStore::lock() {
@@ -137,15 +158,36 @@ void LatentStore::reopen(const std::string& text) {
     latents_hash_.update(latents.as<float>(), latents.bytes());
   }
   blocks_ = log.blocks;
+  choose_state(log.states);
   records_ = static_cast<int64_t>(log.records.size());
   head_ = log.head;
   epoch_ = log.records.empty() ? 1 : log.records.back().epoch + 1;
   log_ = std::make_unique<OpenFile>(run_ / "COMMIT", O_WRONLY | O_APPEND, ExitCode::io);
   if (log_->size() == log.valid_bytes) return;
-  notice_ = fmt::format("{}: {}; an interrupted commit of {} bytes was dropped",
-                        (run_ / "COMMIT").string(), log.problem, log_->size() - log.valid_bytes);
+  notice_ += fmt::format("{}{}: {}; an interrupted commit of {} bytes was dropped",
+                         notice_.empty() ? "" : "\n", (run_ / "COMMIT").string(), log.problem,
+                         log_->size() - log.valid_bytes);
   log_->truncate(log.valid_bytes);
   log_->sync();
+}
+
+// The last two are kept in full; the newer one that holds is where the run goes on.
+void LatentStore::choose_state(const std::vector<CommittedState>& states) {
+  const size_t kept = std::min<size_t>(2, states.size());
+  states_.assign(states.end() - static_cast<std::ptrdiff_t>(kept), states.end());
+  for (auto state = states_.rbegin(); state != states_.rend() && !resume_state_; ++state) {
+    const std::string problem = check_state_files(run_, *state);
+    if (problem.empty()) {
+      resume_state_ = *state;
+      continue;
+    }
+    notice_ += fmt::format("{}the state before sweep {} is lost: {}", notice_.empty() ? "" : "\n",
+                           state->sweep, problem);
+  }
+  if (resume_state_ && !notice_.empty())
+    notice_ += fmt::format("\ngoing on from the state before sweep {}", resume_state_->sweep);
+  else if (!notice_.empty())
+    notice_ += "\ngoing on from the start; finished blocks are made again and compared";
 }
 
 void LatentStore::note_owner() {
@@ -197,7 +239,7 @@ void LatentStore::append(ConstTensor latents) {
     block.sha256 = written.sha256;
   }
   temporary.publish();
-  commit(block);
+  commit({records_ + 1, epoch_, {block}, {}, head_});
   latents_hash_.update(latents.as<float>(), latents.bytes());
   refresh_view();
   failed_ = false;
@@ -217,14 +259,34 @@ void LatentStore::confirm(int64_t index, ConstTensor latents) const {
        path.string(), index);
 }
 
-void LatentStore::commit(const CommittedBlock& block) {
-  const CommitRecord record{records_ + 1, epoch_, {block}, head_};
+void LatentStore::append_state(const CommittedState& state) {
+  LT_CHECK(log_, "the latent store is closed");
+  LT_CHECK(!failed_, "the latent store failed before; its last commit stays valid");
+  failed_ = true;
+  sync_directory(run_ / "state");
+  commit({records_ + 1, epoch_, {}, state, head_});
+  prune_states();
+  failed_ = false;
+}
+
+void LatentStore::prune_states() {
+  constexpr size_t kKept = 2;
+  while (states_.size() > kKept) {
+    for (const StateFile& file : states_.front().files)
+      if (::unlink((run_ / file.file).c_str()) != 0 && errno != ENOENT)
+        fail_errno(ExitCode::io, "remove", run_ / file.file);
+    states_.erase(states_.begin());
+  }
+}
+
+void LatentStore::commit(CommitRecord record) {
   const std::string line = commit_line(record);
   log_->write(line);
   log_->sync_data();
   head_ = sha256_hex(std::string_view(line).substr(0, line.size() - 1));
   ++records_;
-  blocks_.push_back(block);
+  blocks_.insert(blocks_.end(), record.blocks.begin(), record.blocks.end());
+  if (record.state) states_.push_back(std::move(*record.state));
 }
 
 void LatentStore::refresh_view() const {

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,11 @@ class LatentStore {
   // The next block: f32 [frames, channels, height, width], time first, dense.
   void append(ConstTensor latents);
 
+  // The state of the queue before a sweep, whose files were written and published under their final
+  // names; every block that is finished by then was appended. Files of older states go, but for the
+  // one before.
+  void append_state(const CommittedState& state);
+
   // Fails unless the committed block holds these bits: a run that is continued makes them again.
   void confirm(int64_t block, ConstTensor latents) const;
 
@@ -35,6 +41,9 @@ class LatentStore {
   const RunIdentity& identity() const { return identity_; }
   const std::vector<CommittedBlock>& committed_blocks() const { return blocks_; }
   int64_t committed_frames() const;
+  int64_t epoch() const { return epoch_; }  // how often the run was opened for writing
+  // The newest state whose files hold, when the run was opened; empty: it goes on from the start.
+  const std::optional<CommittedState>& resume_state() const { return resume_state_; }
   bool complete() const { return committed_frames() == identity_.frames; }
   // What was found and dropped when the run was opened, for the log; empty: nothing.
   const std::string& notice() const { return notice_; }
@@ -49,13 +58,18 @@ class LatentStore {
   void reopen(const std::string& text);
   void note_owner();
   void check_space(uint64_t bytes) const;
-  void commit(const CommittedBlock& block);
+  void commit(CommitRecord record);
+  void choose_state(const std::vector<CommittedState>& states);
+  void remove_unreferenced() const;
+  void prune_states();
   void refresh_view() const;
 
   std::filesystem::path run_;
   RunIdentity identity_;
   std::unique_ptr<OpenFile> lock_, log_;
   std::vector<CommittedBlock> blocks_;
+  std::vector<CommittedState> states_;  // whose files are kept
+  std::optional<CommittedState> resume_state_;
   int64_t records_ = 0;
   int64_t epoch_ = 1;
   std::string head_;
