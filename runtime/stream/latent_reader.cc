@@ -34,9 +34,8 @@ int64_t LatentReader::frames() const {
   return blocks().empty() ? 0 : blocks().back().first_frame + blocks().back().frames;
 }
 
-void LatentReader::check_file(size_t block) const {
-  const CommittedBlock& b = blocks().at(block);
-  const fs::path path = run_ / b.file;
+static void check_block_file(const fs::path& run, const CommittedBlock& b) {
+  const fs::path path = run / b.file;
   const OpenFile file(path, O_RDONLY, ExitCode::missing_input);
   if (file.size() != b.bytes) {
     fail(ExitCode::bad_data, "{} (block {}) holds {} bytes, COMMIT says {}", path.string(), b.index,
@@ -49,10 +48,18 @@ void LatentReader::check_file(size_t block) const {
   }
 }
 
+OwnedTensor read_committed(const fs::path& run, const CommittedBlock& block,
+                           const RunIdentity& identity) {
+  check_block_file(run, block);
+  return read_block_file(run / block.file, block, identity);
+}
+
+void LatentReader::check_file(size_t block) const {
+  check_block_file(run_, blocks().at(block));
+}
+
 OwnedTensor LatentReader::read(size_t block) const {
-  check_file(block);
-  const CommittedBlock& b = blocks()[block];
-  return read_block_file(run_ / b.file, b, identity_);
+  return read_committed(run_, blocks().at(block), identity_);
 }
 
 std::string LatentReader::latents_sha256() const {

@@ -12,6 +12,11 @@
 
 namespace longtake {
 
+// A block's file after size and hash were found to be those of COMMIT: f32 [frames, channels,
+// height, width].
+OwnedTensor read_committed(const std::filesystem::path& run, const CommittedBlock& block,
+                           const RunIdentity& identity);
+
 class LatentReader {
  public:
   static constexpr uint64_t kDescriptionLimit = uint64_t{16} << 20;

@@ -2,8 +2,9 @@
 
 #include <sys/resource.h>
 
-#include <chrono>
 #include <cstring>
+
+#include "runtime/stream/latent_reader.h"
 
 namespace longtake {
 
@@ -29,41 +30,64 @@ OwnedTensor time_first(ConstTensor x) {
   return out;
 }
 
-StreamWriter::StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool)
+StreamWriter::StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
+                           int64_t first_block)
     : store_(store),
       video_(video),
       mode_(mode),
       pool_(pool),
       start_(Clock::now()),
-      kept_(static_cast<int64_t>(store.committed_blocks().size())) {
-  if (mode == Mode::background) thread_ = std::thread([this] { loop(); });
+      kept_(static_cast<int64_t>(store.committed_blocks().size())),
+      pushed_(first_block) {
+  LT_CHECK(first_block <= kept_, "the run goes on with block {}, the store has {}", first_block,
+           kept_);
+  stored_.assign(store.committed_blocks().begin(), store.committed_blocks().begin() + first_block);
+  store_thread_ = std::thread([this] { store_loop(); });
+  if (video && mode == Mode::background) decode_thread_ = std::thread([this] { decode_loop(); });
 }
 
 StreamWriter::~StreamWriter() {
   {
     const std::lock_guard lock(mutex_);
-    stop_ = true;
+    stop_ = stop_decoding_ = true;
     queue_.clear();  // only after an error is anything left
   }
-  changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  join();
 }
 
-void StreamWriter::push(ConstTensor latents) {
-  OwnedTensor block = time_first(latents);
-  if (mode_ == Mode::caller) return write(block, StreamRef(pool_));
+void StreamWriter::join() {
+  changed_.notify_all();
+  if (store_thread_.joinable()) store_thread_.join();
+  if (decode_thread_.joinable()) decode_thread_.join();
+}
+
+void StreamWriter::enqueue(Task task) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return queue_.size() < kMostQueued || error_; });
   if (error_) std::rethrow_exception(error_);
-  queue_.push_back(std::move(block));
+  queue_.push_back(std::move(task));
   changed_.notify_all();
 }
 
+void StreamWriter::push(ConstTensor latents) {
+  enqueue(time_first(latents));
+  if (!video_ || mode_ == Mode::background) return;
+  for (CommittedBlock earlier; next_to_decode(earlier) && earlier.index < pushed_;)
+    decode(read_committed(store_.path(), earlier, store_.identity()), StreamRef(pool_));
+  decode(time_first(latents), StreamRef(pool_));
+  ++pushed_;
+}
+
+void StreamWriter::push_state(CommittedState state) {
+  enqueue(std::move(state));
+}
+
 bool StreamWriter::settled(std::chrono::milliseconds most) {
-  if (mode_ == Mode::caller) return true;
   std::unique_lock lock(mutex_);
-  const bool done =
-      changed_.wait_for(lock, most, [this] { return (queue_.empty() && !writing_) || error_; });
+  const bool done = changed_.wait_for(lock, most, [this] {
+    const bool decoded = !decode_thread_.joinable() || decoded_ == stored_.size();
+    return error_ || (queue_.empty() && !storing_ && !decoding_ && decoded);
+  });
   if (error_) std::rethrow_exception(error_);
   return done;
 }
@@ -74,6 +98,19 @@ void StreamWriter::finish() {
   if (video_) video_->close();
 }
 
+void StreamWriter::stop() {
+  {
+    std::unique_lock lock(mutex_);
+    stop_decoding_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return error_ || (queue_.empty() && !storing_ && !decoding_); });
+    if (error_) std::rethrow_exception(error_);
+    stop_ = true;
+  }
+  join();
+  if (video_ && video_->frames() > 0) video_->close();
+}
+
 int64_t StreamWriter::frames() const {
   const std::lock_guard lock(mutex_);
   return frames_;
@@ -81,50 +118,92 @@ int64_t StreamWriter::frames() const {
 
 int64_t StreamWriter::blocks() const {
   const std::lock_guard lock(mutex_);
-  return blocks_;
+  return static_cast<int64_t>(stored_.size());
 }
 
-void StreamWriter::write(const OwnedTensor& latents, StreamRef stream) {
+void StreamWriter::carry_out(const Task& task) {
   const Clock::time_point start = Clock::now();
-  if (blocks_ < kept_)
-    store_.confirm(blocks_, latents);
-  else
-    store_.append(latents);
-  seconds_.store += seconds_since(start);
-  const Clock::time_point stored = Clock::now();
-  for (int64_t t = 0; video_ && t < latents.dim(0); ++t) {
-    video_->push(latents.view().rows(t, t + 1), stream);
+  if (const auto* state = std::get_if<CommittedState>(&task)) {
+    store_.append_state(*state);
+  } else {
+    const auto& latents = std::get<OwnedTensor>(task);
+    const auto index = static_cast<int64_t>(stored_.size());  // this thread alone adds to it
+    if (index < kept_)
+      store_.confirm(index, latents);
+    else
+      store_.append(latents);
+    const std::lock_guard lock(mutex_);
+    stored_.push_back(store_.committed_blocks().at(static_cast<size_t>(index)));
+  }
+  seconds_.commits.push_back(seconds_since(start));
+  seconds_.store += seconds_.commits.back();
+}
+
+void StreamWriter::fail_later() {
+  const std::lock_guard lock(mutex_);
+  if (!error_) error_ = std::current_exception();
+  changed_.notify_all();
+}
+
+void StreamWriter::store_loop() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+    if (stop_) return;
+    const Task task = std::move(queue_.front());
+    queue_.pop_front();
+    storing_ = true;
+    lock.unlock();
+    try {
+      carry_out(task);
+    } catch (...) {
+      return fail_later();
+    }
+    lock.lock();
+    storing_ = false;
+    changed_.notify_all();
+  }
+}
+
+bool StreamWriter::next_to_decode(CommittedBlock& block) const {
+  const std::lock_guard lock(mutex_);
+  if (decoded_ >= stored_.size()) return false;
+  block = stored_[decoded_];
+  return true;
+}
+
+void StreamWriter::decode(ConstTensor latents, StreamRef stream) {
+  const Clock::time_point start = Clock::now();
+  for (int64_t t = 0; t < latents.dim(0); ++t) {
+    video_->push(latents.rows(t, t + 1), stream);
     const std::lock_guard lock(mutex_);
     frames_ = video_->frames();
     if (seconds_.first_frames == 0) seconds_.first_frames = seconds_since(start_);
+    if (stop_decoding_) break;
   }
-  seconds_.decode += seconds_since(stored);
   const std::lock_guard lock(mutex_);
-  ++blocks_;
+  seconds_.decode += seconds_since(start);
+  ++decoded_;
 }
 
-void StreamWriter::loop() {
+void StreamWriter::decode_loop() {
   // Of this thread only (Linux); where it is refused, decoding merely competes with denoising.
   (void)setpriority(PRIO_PROCESS, 0, kLowestPriority);
   ThreadPool one(1);
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
-    if (stop_) return;
-    const OwnedTensor block = std::move(queue_.front());
-    queue_.pop_front();
-    writing_ = true;
+    changed_.wait(lock, [this] { return stop_decoding_ || decoded_ < stored_.size(); });
+    if (stop_decoding_) return;
+    const CommittedBlock block = stored_[decoded_];
+    decoding_ = true;
     lock.unlock();
     try {
-      write(block, StreamRef(one));
+      decode(read_committed(store_.path(), block, store_.identity()), StreamRef(one));
     } catch (...) {
-      lock.lock();
-      error_ = std::current_exception();
-      changed_.notify_all();
-      return;
+      return fail_later();
     }
     lock.lock();
-    writing_ = false;
+    decoding_ = false;
     changed_.notify_all();
   }
 }

@@ -1,13 +1,17 @@
-// Finished blocks to the run folder and to pictures while later blocks are still being denoised.
+// Finished blocks and states of the queue to the run folder, and blocks to pictures, while later
+// blocks are still being denoised. One thread stores, so that denoising never waits for a disk;
+// another decodes what is stored, at its own pace, or the caller does.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
 #include <functional>
 #include <mutex>
-#include <optional>
 #include <thread>
+#include <variant>
+#include <vector>
 
 #include "runtime/stream/latent_store.h"
 #include "runtime/stream/video_output.h"
@@ -17,31 +21,46 @@ namespace longtake {
 class StreamWriter {
  public:
   enum class Mode {
-    caller,      // in push(), with all the caller's threads: where nobody waits for this rank
+    caller,      // decodes in push(), with all the caller's threads: nobody waits for this rank
     background,  // in a thread of low priority that uses the time the rank spends waiting
   };
   struct Seconds {
     double store = 0, decode = 0, first_frames = 0;  // first_frames: since the writer was made
+    std::vector<double> commits;                     // of every commit
   };
 
   // video may be null: latents only. `pool` is used in Mode::caller, one thread otherwise.
-  StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool);
+  // first_block: of the run from here on; the blocks before it are in the store and only decoded.
+  StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
+               int64_t first_block = 0);
   ~StreamWriter();
 
-  // The next block from the first, f32 [channels, frames, h, w]; a copy is taken. Blocks that the
-  // store already had when the writer was made must come with the same bits. Waits when many are
-  // queued. An error of an earlier block is thrown here or in finish().
+  // The next block, f32 [channels, frames, h, w]; a copy is taken. Blocks that the store already
+  // had when the writer was made must come with the same bits. Waits when many are queued. An error
+  // of an earlier block is thrown here or in finish().
   void push(ConstTensor latents);
-  // True when all blocks pushed so far are stored and decoded; waits for that at most this long.
+  // A state whose files are published; follows the blocks pushed before.
+  void push_state(CommittedState state);
+  // True when all that was pushed so far is stored and decoded; waits for that at most this long.
   bool settled(std::chrono::milliseconds most);
   void finish();  // all blocks are stored, all frames written
+  // The same, but what is not decoded yet stays so: the run goes on later.
+  void stop();
   int64_t frames() const;
-  int64_t blocks() const;
+  int64_t blocks() const;                              // of the video that are stored
   const Seconds& seconds() const { return seconds_; }  // after finish()
 
  private:
-  void write(const OwnedTensor& latents, StreamRef stream);  // [frames, channels, h, w]
-  void loop();
+  using Task = std::variant<OwnedTensor, CommittedState>;  // [frames, channels, h, w]
+  void enqueue(Task task);
+  void carry_out(const Task& task);
+  void store_loop();
+  void decode_loop();
+  void decode(ConstTensor latents, StreamRef stream);
+  // The next stored block to decode; false when there is none yet.
+  bool next_to_decode(CommittedBlock& block) const;
+  void fail_later();
+  void join();
 
   LatentStore& store_;
   VideoOutput* video_;
@@ -49,13 +68,17 @@ class StreamWriter {
   ThreadPool& pool_;
   std::chrono::steady_clock::time_point start_;
   Seconds seconds_;
-  std::thread thread_;
+  int64_t kept_;    // blocks that an earlier process committed
+  int64_t pushed_;  // blocks of the video
+  std::thread store_thread_, decode_thread_;
+
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<OwnedTensor> queue_;
-  bool writing_ = false, stop_ = false;
-  int64_t kept_;  // blocks that an earlier process committed
-  int64_t frames_ = 0, blocks_ = 0;
+  std::deque<Task> queue_;
+  bool storing_ = false, decoding_ = false, stop_ = false, stop_decoding_ = false;
+  std::vector<CommittedBlock> stored_;  // of the video, from block 0
+  size_t decoded_ = 0;                  // blocks
+  int64_t frames_ = 0;
   std::exception_ptr error_;
 };
 
