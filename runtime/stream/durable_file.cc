@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -109,6 +110,15 @@ std::string read_file(const fs::path& path, uint64_t limit) {
     out.append(buffer.data(), static_cast<size_t>(n));
   }
   return out;
+}
+
+void check_free_space(const std::filesystem::path& folder, uint64_t bytes) {
+  struct statvfs status {};
+  if (::statvfs(folder.c_str(), &status) != 0) fail_errno(ExitCode::io, "inspect", folder);
+  const uint64_t free_bytes = static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+  if (free_bytes < 2 * bytes)
+    fail(ExitCode::io, "disk full: the next commit needs {} bytes, {} has {} left", 2 * bytes,
+         folder.string(), free_bytes);
 }
 
 void sync_directory(const fs::path& folder) {

@@ -51,6 +51,9 @@ FileDigest digest(const OpenFile& file);
 // The whole file; one that is longer than `limit` bytes is bad data.
 std::string read_file(const std::filesystem::path& path, uint64_t limit);
 
+// Fails with ExitCode::io unless the file system of `folder` has room for twice these bytes.
+void check_free_space(const std::filesystem::path& folder, uint64_t bytes);
+
 void sync_directory(const std::filesystem::path& folder);
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
 // fsync, rename to the final name, fsync of the folder: what is written appears whole or not at

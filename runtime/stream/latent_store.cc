@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -201,17 +200,6 @@ int64_t LatentStore::committed_frames() const {
   return blocks_.empty() ? 0 : blocks_.back().first_frame + blocks_.back().frames;
 }
 
-// Twice the block: HDF5 adds little, and the view and the video need some too.
-void LatentStore::check_space(uint64_t bytes) const {
-  struct statvfs status {};
-  if (::statvfs(run_.c_str(), &status) != 0) fail_errno(ExitCode::io, "inspect", run_);
-  const uint64_t free_bytes = static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
-  if (free_bytes < 2 * bytes) {
-    fail(ExitCode::io, "disk full: the next block needs {} bytes, {} has {} left", 2 * bytes,
-         run_.string(), free_bytes);
-  }
-}
-
 void LatentStore::append(ConstTensor latents) {
   LT_CHECK(log_, "the latent store is closed");
   LT_CHECK(!failed_, "the latent store failed before; its last commit stays valid");
@@ -224,7 +212,7 @@ void LatentStore::append(ConstTensor latents) {
            id.frames - committed_frames(), id.channels, id.height, id.width, name(latents.dtype),
            latents.shape.text());
   failed_ = true;
-  check_space(latents.bytes());
+  check_free_space(run_, latents.bytes());  // the view and the video need some too
   CommittedBlock block;
   block.index = static_cast<int64_t>(blocks_.size());
   block.first_frame = committed_frames();
@@ -269,9 +257,10 @@ void LatentStore::append_state(const CommittedState& state) {
   failed_ = false;
 }
 
+// The last two stay; none when the run is complete.
 void LatentStore::prune_states() {
-  constexpr size_t kKept = 2;
-  while (states_.size() > kKept) {
+  const size_t kept = complete() ? 0 : 2;
+  while (states_.size() > kept) {
     for (const StateFile& file : states_.front().files)
       if (::unlink((run_ / file.file).c_str()) != 0 && errno != ENOENT)
         fail_errno(ExitCode::io, "remove", run_ / file.file);
@@ -296,6 +285,7 @@ void LatentStore::refresh_view() const {
 }
 
 void LatentStore::close() {
+  if (log_ && complete()) prune_states();
   if (log_) log_->close();
   log_.reset();
   if (lock_) lock_->close();

@@ -57,7 +57,6 @@ class LatentStore {
   void create();
   void reopen(const std::string& text);
   void note_owner();
-  void check_space(uint64_t bytes) const;
   void commit(CommitRecord record);
   void choose_state(const std::vector<CommittedState>& states);
   void remove_unreferenced() const;
