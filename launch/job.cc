@@ -122,7 +122,7 @@ Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
   job.config = config;
   share_choices(job.config, comm);
   job.folder = read_model_folder(job.config.model);
-  const VaeConfig vae = job.folder.vae_config.value_or(VaeConfig{});
+  const VaeConfig vae = job.folder.vae_or_released();
   check_size(job.config, job.folder, vae);
   job.compute = choose_precision(job.config.precision);
   job.channels = job.folder.transformer_config.in_channels;
