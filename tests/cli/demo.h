@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/cli/process.h"
+#include "tests/support/process.h"
 #include "tests/support/scratch_folder.h"
 
 namespace longtake::testing {

@@ -1,4 +1,4 @@
-#include "tests/cli/process.h"
+#include "tests/support/process.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
