@@ -25,9 +25,9 @@ uint64_t least_bytes(const MemoryNeed& need) {
   const int64_t branches = need.plan.guided && need.plan.mesh.branches == 1 ? 2 : 1;
   const bool self = holds(need.units, 0), cross = holds(need.units, 1);
   // A layer keeps these from one sub-layer to the next (LayerWorkspace).
-  int64_t columns = t.dim();                  // normed
-  if (self || cross) columns += 2 * t.dim();  // q, attended
-  if (self) columns += 2 * t.dim();           // k, v
+  int64_t columns = need.units.begin < need.units.end ? t.dim() : 0;  // normed
+  if (self || cross) columns += 2 * t.dim();                          // q, attended
+  if (self) columns += 2 * t.dim();                                   // k, v
   if (holds(need.units, 2)) columns += t.ffn_dim;
   const auto row_bytes = static_cast<uint64_t>(branches * t.dim()) * sizeof(float) +
                          static_cast<uint64_t>(columns) * size_bytes(need.compute);
