@@ -22,34 +22,30 @@ namespace longtake {
 
 namespace {
 
-namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A run folder that this process made goes away again when nothing was committed to it.
-class FreshRun {
+// At the end of a run, whatever its end, the store decides whether its folder has a use.
+class DiscardUnused {
  public:
-  explicit FreshRun(const fs::path& run) : run_(run), fresh_(!fs::exists(run)) {}
-  ~FreshRun() {
-    std::error_code ignored;
-    if (fresh_) fs::remove_all(run_, ignored);
-  }
-  void keep() { fresh_ = false; }
+  explicit DiscardUnused(LatentStore& store) : store_(store) {}
+  ~DiscardUnused() { store_.discard_unused(); }
+  DiscardUnused(const DiscardUnused&) = delete;
+  DiscardUnused& operator=(const DiscardUnused&) = delete;
 
  private:
-  fs::path run_;
-  bool fresh_;
+  LatentStore& store_;
 };
 
 // Store, pictures and progress of the process that finishes blocks.
 class Output {
  public:
   Output(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress)
-      : fresh_(job.config.output.run),
-        store_(job.config.output.run, job.identity()),
+      : store_(job.config.output.run, job.identity()),
+        discard_unused_(store_),
         progress_(progress) {
     if (!store_.notice().empty()) log_info("{}", store_.notice());
     const RunConfig& c = job.config;
@@ -74,13 +70,11 @@ class Output {
     state_.blocks = writer_->blocks();
     state_.frames = writer_->frames();
     progress_.update(state_);
-    if (state_.blocks > 0) fresh_.keep();
   }
 
   std::string finish() {
     writer_->finish();
     update(state_.total_steps);
-    fresh_.keep();
     progress_.finish();
     const std::string hash = store_.latents_sha256();
     store_.close();
@@ -88,8 +82,8 @@ class Output {
   }
 
  private:
-  FreshRun fresh_;
   LatentStore store_;
+  DiscardUnused discard_unused_;  // after the writer has stopped and the video is gone
   std::optional<VideoOutput> video_;
   std::optional<StreamWriter> writer_;
   Progress progress_;

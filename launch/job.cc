@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/machine.h"
+#include "launch/memory_need.h"
 #include "launch/precomputed.h"
 #include "launch/stage_costs.h"
 #include "launch/version.h"
@@ -55,6 +56,32 @@ std::string weights_summary(const ModelFolder& folder) {
     out += fmt::format("\n{}", weights.bytes());
   }
   return out;
+}
+
+// Sizes that each are allowed can be absurd together.
+void check_memory(const Job& job, const Comm& comm) {
+  // Ranks as threads share this process's memory.
+  const auto ranks = comm.ranks() == 1 ? job.plan.mesh.ranks() : 1;
+  uint64_t need = 0;
+  for (int64_t r = 0; r < ranks; ++r) {
+    const RankId rank{ranks == 1 ? comm.rank() : r};
+    need += least_bytes({&job.folder.transformer_config, job.plan, rank,
+                         job.stages.at(static_cast<size_t>(job.plan.mesh.stage(rank).value)),
+                         job.compute, job.height, job.width});
+  }
+  const uint64_t have = machine_bytes();
+  if (need <= have) return;
+  const auto& patch = job.folder.transformer_config.patch;
+  const int64_t frames = std::min(job.plan.layout.block_frames, job.frames);
+  fail(ExitCode::usage,
+       "video: a block of {} latent frames of {} x {} has {} tokens, whose numbers alone take "
+       "{:.1f} "
+       "GB; this machine has {:.1f} GB of memory. Choose a smaller size or a shorter block (the "
+       "latents of all {} frames are {:.1f} GB)",
+       frames, job.width, job.height, frames * (job.height / patch[1]) * (job.width / patch[2]),
+       static_cast<double>(need) / 1e9, static_cast<double>(have) / 1e9, job.config.video.frames,
+       4e-9 * static_cast<double>(job.frames * job.channels) *
+           static_cast<double>(job.height * job.width));
 }
 
 Mesh choose_mesh(const RunConfig& config, int64_t ranks, const PlanSpec& plan) {
@@ -122,7 +149,7 @@ Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
   job.config = config;
   share_choices(job.config, comm);
   job.folder = read_model_folder(job.config.model);
-  const VaeConfig vae = job.folder.vae_config.value_or(VaeConfig{});
+  const VaeConfig vae = job.folder.vae_or_released();
   check_size(job.config, job.folder, vae);
   job.compute = choose_precision(job.config.precision);
   job.channels = job.folder.transformer_config.in_channels;
@@ -145,6 +172,7 @@ Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
   const bool decodes = !job.config.output.latents_only && job.folder.vae_config;
   job.stages = share_out_layers(
       {&job.folder.transformer_config, decodes ? &vae : nullptr, job.plan, job.height, job.width});
+  check_memory(job, comm);
   return job;
 }
 

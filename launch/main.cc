@@ -1,7 +1,9 @@
 // The program: reads the command line, runs one command, turns errors into a message and an exit
 // code.
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <new>
 #include <string>
@@ -57,14 +59,23 @@ int run(int argc, char** argv) {
   return static_cast<int>(ExitCode::error);
 }
 
+// Full disks, file size limits and readers that left are told by return values, not by death: a run
+// must not end because nobody reads its messages any more.
+void prefer_return_values() {
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
+}
+
 }  // namespace
 
 }  // namespace longtake
 
 int main(int argc, char** argv) {
+  longtake::prefer_return_values();
   int code = longtake::run(argc, argv);
-  if (std::fflush(stdout) != 0 && code == 0) {
-    std::fputs("longtake: cannot write to standard output\n", stderr);
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && code == 0) {
+    // `longtake --help | head -1` is no mistake: who reads knows why the rest is not wanted.
+    if (errno != EPIPE) std::fputs("longtake: cannot write to standard output\n", stderr);
     code = static_cast<int>(longtake::ExitCode::io);
   }
   longtake::flush_log();

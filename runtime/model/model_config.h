@@ -72,6 +72,9 @@ struct ModelFolder {
   std::optional<VaeConfig> vae_config;
   std::optional<TextEncoderConfig> text_encoder_config;
   SchedulerConfig scheduler;
+
+  // Without VAE files (latents only) the factors of the released one that fits the variant.
+  VaeConfig vae_or_released() const;
 };
 
 // Reads the configuration files and, where these are missing (original Wan files), the tensors'

@@ -210,6 +210,12 @@ ModelFolder read_original(const fs::path& root) {
 
 }  // namespace
 
+VaeConfig ModelFolder::vae_or_released() const {
+  VaeConfig released;
+  if (expand_timesteps || looks_like_5b(transformer_config)) released.spatial_factor = 16;
+  return vae_config.value_or(released);
+}
+
 ModelFolder read_model_folder(const fs::path& folder) try {
   if (!fs::exists(folder))
     fail(ExitCode::missing_input, "{}: no such model folder", folder.string());

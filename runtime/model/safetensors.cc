@@ -139,7 +139,8 @@ std::vector<SafetensorsEntry> parse_safetensors(std::span<const std::byte> head,
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
-  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without waiting, should somebody have put a pipe there.
+  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0)
     fail(ExitCode::missing_input, "{}: cannot open: {}", path.string(), std::strerror(errno));
   try {

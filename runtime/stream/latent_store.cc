@@ -23,26 +23,37 @@ bool is_temporary(const fs::path& path) {
   return path.filename().string().starts_with(kTemporaryPrefix);
 }
 
-void make_folder(const fs::path& path) {
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    fail_errno(ExitCode::cannot_create, "create folder", path);
-  }
+// Says whether the folder is new.
+bool make_folder(const fs::path& path) {
+  const bool made = ::mkdir(path.c_str(), 0700) == 0;
+  if (!made && errno != EEXIST) fail_errno(ExitCode::cannot_create, "create folder", path);
   std::error_code error;
   if (!fs::is_directory(path, error)) {
     fail(ExitCode::cannot_create, "cannot create folder {}: a file of that name exists",
          path.string());
   }
+  return made;
 }
 
-void make_run_folder(const fs::path& run) {
+bool make_run_folder(const fs::path& run) {
   const fs::path parent = run.parent_path();
   std::error_code error;
   if (!parent.empty()) fs::create_directories(parent, error);
   if (error) {
     fail(ExitCode::cannot_create, "cannot create folder {}: {}", parent.string(), error.message());
   }
-  make_folder(run);
+  const bool made = make_folder(run);
   sync_directory(parent);
+  return made;
+}
+
+// Also true when that cannot be known.
+bool may_hold_a_commit(const fs::path& run) {
+  std::error_code error;
+  const bool log = fs::exists(run / "COMMIT", error);
+  if (error || !log) return static_cast<bool>(error);
+  // A line without an end is no commit.
+  return read_file(run / "COMMIT", LatentReader::kLogLimit).find('\n') != std::string::npos;
 }
 
 // A folder without RUN.json may hold only what an interrupted creation leaves.
@@ -74,7 +85,16 @@ void sweep(const fs::path& folder) {
 
 LatentStore::LatentStore(const fs::path& run, RunIdentity identity)
     : run_(run.has_filename() ? run : run.parent_path()), identity_(std::move(identity)) {
-  make_run_folder(run_);
+  try {
+    open();
+  } catch (...) {
+    discard_unused();
+    throw;
+  }
+}
+
+void LatentStore::open() {
+  made_ = make_run_folder(run_);
   refuse_foreign_folder(run_);
   lock();
   sweep(run_);
@@ -110,10 +130,13 @@ void LatentStore::remove_unreferenced() const {
 }
 
 void LatentStore::lock() {
-  lock_ = std::make_unique<OpenFile>(run_ / "LOCK", O_RDWR | O_CREAT, ExitCode::cannot_create);
-  if (::flock(lock_->descriptor(), LOCK_EX | LOCK_NB) == 0) return;
-  if (errno != EWOULDBLOCK) fail_errno(ExitCode::cannot_create, "lock", lock_->path());
-  std::string owner = read_file(lock_->path(), 4096);
+  auto file = std::make_unique<OpenFile>(run_ / "LOCK", O_RDWR | O_CREAT, ExitCode::cannot_create);
+  if (::flock(file->descriptor(), LOCK_EX | LOCK_NB) == 0) {
+    lock_ = std::move(file);
+    return;
+  }
+  if (errno != EWOULDBLOCK) fail_errno(ExitCode::cannot_create, "lock", file->path());
+  std::string owner = read_file(file->path(), 4096);
   if (!owner.empty()) owner.pop_back();
   fail(ExitCode::cannot_create, "{} is being written by another process ({})", run_.string(),
        owner);
@@ -282,6 +305,19 @@ void LatentStore::refresh_view() const {
   TemporaryFile temporary(run_ / "stream.h5");
   write_stream_view(temporary.path(), identity_, blocks_);
   temporary.publish();
+}
+
+void LatentStore::discard_unused() noexcept {
+  if (!made_) return;
+  try {
+    std::error_code ignored;
+    if (!lock_)
+      fs::remove(run_, ignored);  // only if it is empty: without the lock it may be another's
+    else if (blocks_.empty() && !may_hold_a_commit(run_))
+      fs::remove_all(run_, ignored);
+  } catch (const std::exception&) {
+    // The log cannot be read: the folder stays.
+  }
 }
 
 void LatentStore::close() {

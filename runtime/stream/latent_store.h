@@ -51,8 +51,12 @@ class LatentStore {
   std::string latents_sha256() const { return latents_hash_.hex(); }
   // Gives the lock back; errors are reported here, not in the destructor.
   void close();
+  // For the end of a run that failed: removes the folder if this object made it and COMMIT holds no
+  // commit. A folder with a committed block, or one that was there before, stays as it is.
+  void discard_unused() noexcept;
 
  private:
+  void open();
   void lock();
   void create();
   void reopen(const std::string& text);
@@ -65,6 +69,7 @@ class LatentStore {
 
   std::filesystem::path run_;
   RunIdentity identity_;
+  bool made_ = false;  // the folder was not there before
   std::unique_ptr<OpenFile> lock_, log_;
   std::vector<CommittedBlock> blocks_;
   std::vector<CommittedState> states_;  // whose files are kept

@@ -8,7 +8,6 @@ namespace longtake {
 VideoOutput::VideoOutput(const ModelFolder& folder, const VideoTarget& target, int64_t height,
                          int64_t width, const VideoWriter::Notice& notice, StreamRef stream)
     : target_(target),
-      writer_(target.video, static_cast<int>(width), static_cast<int>(height), target.fps, notice),
       sheet_(target.end - target.begin, static_cast<int>(width), static_cast<int>(height)),
       rgb_(static_cast<size_t>(3 * height * width)) {
   if (!folder.vae_config)
@@ -16,6 +15,9 @@ VideoOutput::VideoOutput(const ModelFolder& folder, const VideoTarget& target, i
          "model {}: expected a VAE, found none (--latents-only needs none)", folder.root.string());
   const Weights weights(folder.vae, WeightsOf::vae);
   decoder_.emplace(weights, *folder.vae_config, stream);
+  // Only now: a video of that name may be there already, and bad weights must not cost it.
+  writer_.emplace(target.video, static_cast<int>(width), static_cast<int>(height), target.fps,
+                  notice);
 }
 
 void VideoOutput::push(ConstTensor latents, StreamRef stream) {
@@ -36,13 +38,13 @@ void VideoOutput::take(ConstTensor frame) {
   LT_CHECK(frame.numel() == static_cast<int64_t>(rgb_.size()), "a decoded frame has the shape {}",
            frame.shape.text());
   to_rgb(frame, rgb_.data());
-  writer_.write(rgb_.data());
+  writer_->write(rgb_.data());
   sheet_.offer(index - target_.begin, rgb_.data());
   ++written_;
 }
 
 void VideoOutput::close() {
-  writer_.close();
+  writer_->close();
   if (!target_.preview.empty()) sheet_.write(target_.preview);
 }
 

@@ -38,7 +38,7 @@ class VideoOutput {
 
   VideoTarget target_;
   std::optional<VaeDecoder> decoder_;
-  VideoWriter writer_;
+  std::optional<VideoWriter> writer_;
   ContactSheet sheet_;
   std::vector<uint8_t> rgb_;
   int64_t decoded_ = 0, written_ = 0;

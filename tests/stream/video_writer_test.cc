@@ -4,13 +4,12 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <array>
-#include <cmath>
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 
-#include "runtime/stream/av_handle.h"
 #include "tests/stream/sample_run.h"
+#include "tests/support/decoded_video.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/scratch_folder.h"
 
@@ -22,7 +21,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kWidth = 64, kHeight = 48;
-using Picture = std::vector<uint8_t>;  // [kHeight, kWidth, 3]
 
 // Two halves, whose colours change with time.
 Picture sample_picture(int index) {
@@ -34,65 +32,6 @@ Picture sample_picture(int index) {
     rgb[3 * i + 2] = static_cast<uint8_t>(left ? 30 : 200);
   }
   return rgb;
-}
-
-struct Decoded {
-  std::vector<Picture> pictures;
-  double fps = 0;
-  AVColorSpace colorspace{};
-  double first_second = -1;
-};
-
-// An independent decoder of its own: limited-range BT.709 by the formulas of the recommendation.
-Picture to_rgb(const AVFrame& frame) {
-  Picture rgb(kWidth * kHeight * 3);
-  for (int y = 0; y < kHeight; ++y) {
-    for (int x = 0; x < kWidth; ++x) {
-      const double luma = (frame.data[0][y * frame.linesize[0] + x] - 16) / 219.0;
-      const double cb = (frame.data[1][y / 2 * frame.linesize[1] + x / 2] - 128) / 224.0;
-      const double cr = (frame.data[2][y / 2 * frame.linesize[2] + x / 2] - 128) / 224.0;
-      const std::array<double, 3> colour = {luma + 1.5748 * cr, luma - 0.1873 * cb - 0.4681 * cr,
-                                            luma + 1.8556 * cb};
-      for (int c = 0; c < 3; ++c) {
-        rgb[3 * (y * kWidth + x) + c] = static_cast<uint8_t>(
-            std::lround(255 * std::min(1.0, std::max(0.0, colour[static_cast<size_t>(c)]))));
-      }
-    }
-  }
-  return rgb;
-}
-
-void receive(AVCodecContext* codec, const AVStream* stream, Decoded& out) {
-  const AvFrame frame(av_frame_alloc());
-  while (avcodec_receive_frame(codec, frame.get()) >= 0) {
-    if (out.pictures.empty()) {
-      out.first_second = static_cast<double>(frame->pts) * av_q2d(stream->time_base);
-    }
-    out.colorspace = frame->colorspace;
-    out.pictures.push_back(to_rgb(*frame));
-  }
-}
-
-Decoded decode(const fs::path& path) {
-  Decoded out;
-  AVFormatContext* raw = nullptr;
-  REQUIRE(avformat_open_input(&raw, path.c_str(), nullptr, nullptr) >= 0);
-  const AvInput input(raw);
-  REQUIRE(avformat_find_stream_info(input.get(), nullptr) >= 0);
-  const AVStream* stream = input->streams[0];
-  out.fps = av_q2d(stream->avg_frame_rate);
-  const AvCodec codec(avcodec_alloc_context3(avcodec_find_decoder(stream->codecpar->codec_id)));
-  avcodec_parameters_to_context(codec.get(), stream->codecpar);
-  REQUIRE(avcodec_open2(codec.get(), nullptr, nullptr) >= 0);
-  const AvPacket packet(av_packet_alloc());
-  while (av_read_frame(input.get(), packet.get()) >= 0) {
-    REQUIRE(avcodec_send_packet(codec.get(), packet.get()) >= 0);
-    av_packet_unref(packet.get());
-    receive(codec.get(), stream, out);
-  }
-  avcodec_send_packet(codec.get(), nullptr);
-  receive(codec.get(), stream, out);
-  return out;
 }
 
 void write_frames(VideoWriter& video, int begin, int end) {
@@ -121,7 +60,7 @@ TEST_CASE("a video decodes to the frames that were written") {
   CHECK(video.frames() == 37);
   video.close();
 
-  const Decoded found = decode(scratch / "v.mp4");
+  const DecodedVideo found = decode_video(scratch / "v.mp4");
   REQUIRE(found.pictures.size() == 37);
   CHECK(found.fps == doctest::Approx(16));
   CHECK(found.first_second == 0);
@@ -151,7 +90,7 @@ TEST_CASE("frames can be seen while the video is being written") {
   VideoWriter video(scratch / "v.mp4", kWidth, kHeight, 4);
 
   write_frames(video, 0, 40);
-  const Decoded found = decode(scratch / "v.mp4");
+  const DecodedVideo found = decode_video(scratch / "v.mp4");
 
   // x264 looks one keyframe interval ahead, and the fragment that is being filled is not in the
   // file yet.
