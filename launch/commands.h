@@ -12,10 +12,11 @@
 namespace longtake {
 
 struct GenerateOptions {
-  int threads = 0;          // 0: what the machine has, shared among its ranks
-  bool progress = true;     // false with --no-progress and -q
-  bool mpi = false;         // started by mpirun or srun
-  double deadline_s = 600;  // of every wait for another rank
+  int threads = 0;                 // 0: what the machine has, shared among its ranks
+  bool progress = true;            // false with --no-progress and -q
+  bool mpi = false;                // started by mpirun or srun
+  double deadline_s = 600;         // of every wait for another rank
+  std::optional<int64_t> job_end;  // of the batch job, seconds since 1970
 };
 
 struct DecodeOptions {

@@ -57,9 +57,10 @@ const std::vector<ConfigFlag>& config_flags() {
        "run folder (default: runs/ and a name made of prompt and seed)"},
       {"output.video", "--video", "FILE", kOutput,
        "video file, in the run folder unless absolute (default video.mp4)"},
-      {"checkpoint.every", "--checkpoint-every", "N", kOutput, "blocks per commit (default 1)"},
+      {"checkpoint.every", "--checkpoint-every", "N", kOutput,
+       "finished blocks between commits of the queue's state (default: as often as costs 1 %)"},
       {"checkpoint.maxh", "--maxh", "HOURS", kOutput,
-       "stop cleanly before so many hours (default: no limit)"},
+       "stop at a commit before so many hours (default: no limit)"},
   };
   return flags;
 }

@@ -23,6 +23,13 @@ int parse_threads(std::string_view text) {
   return value;
 }
 
+std::optional<int64_t> parse_job_end(std::string_view text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value <= 0) return {};
+  return value;
+}
+
 Isa parse_isa_variable(const char* text) {
   try {
     return parse_isa(text);
@@ -46,6 +53,7 @@ Environment read_environment() {
   out.mpi = started_by_launcher();
   if (const char* text = std::getenv("LONGTAKE_ISA")) out.isa = parse_isa_variable(text);
   if (const char* text = std::getenv("LONGTAKE_THREADS")) out.threads = parse_threads(text);
+  if (const char* text = std::getenv("SLURM_JOB_END_TIME")) out.job_end = parse_job_end(text);
   return out;
 }
 
@@ -53,7 +61,8 @@ std::string environment_help() {
   return "Environment:\n"
          "  LONGTAKE_THREADS=N   threads of each rank when --threads does not say\n"
          "  LONGTAKE_ISA=NAME    vector instructions: portable, avx2, avx512, avx512_bf16\n"
-         "                       (default: the best of this processor)\n";
+         "                       (default: the best of this processor)\n"
+         "  SLURM_JOB_END_TIME   set by Slurm: the run stops at a commit before it\n";
 }
 
 }  // namespace longtake

@@ -9,9 +9,10 @@
 namespace longtake {
 
 struct Environment {
-  std::optional<Isa> isa;      // LONGTAKE_ISA
-  std::optional<int> threads;  // LONGTAKE_THREADS
-  bool mpi = false;            // started by mpirun or srun: the launchers' own variables are there
+  std::optional<Isa> isa;          // LONGTAKE_ISA
+  std::optional<int> threads;      // LONGTAKE_THREADS
+  std::optional<int64_t> job_end;  // SLURM_JOB_END_TIME, seconds since 1970
+  bool mpi = false;  // started by mpirun or srun: the launchers' own variables are there
 };
 
 // Fails with ExitCode::usage on a value that is not one.

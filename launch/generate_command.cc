@@ -11,9 +11,10 @@
 #include "launch/job.h"
 #include "launch/log.h"
 #include "launch/machine.h"
-#include "launch/progress.h"
 #include "launch/rank_run.h"
 #include "launch/report.h"
+#include "launch/run_limits.h"
+#include "launch/run_output.h"
 #include "launch/trace_file.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
@@ -22,73 +23,17 @@ namespace longtake {
 
 namespace {
 
+namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// At the end of a run, whatever its end, the store decides whether its folder has a use.
-class DiscardUnused {
- public:
-  explicit DiscardUnused(LatentStore& store) : store_(store) {}
-  ~DiscardUnused() { store_.discard_unused(); }
-  DiscardUnused(const DiscardUnused&) = delete;
-  DiscardUnused& operator=(const DiscardUnused&) = delete;
-
- private:
-  LatentStore& store_;
-};
-
-// Store, pictures and progress of the process that finishes blocks.
-class Output {
- public:
-  Output(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress)
-      : store_(job.config.output.run, job.identity()),
-        discard_unused_(store_),
-        progress_(progress) {
-    if (!store_.notice().empty()) log_info("{}", store_.notice());
-    const RunConfig& c = job.config;
-    if (!c.output.latents_only) {
-      const VideoTarget target{c.output.run / c.output.video, c.output.run / "preview.png",
-                               c.video.fps, 0, c.video.frames};
-      video_.emplace(
-          job.folder, target, c.video.height, c.video.width,
-          [](const std::string& notice) { log_warning("{}", notice); }, StreamRef(pool));
-    }
-    writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool);
-    state_.total_blocks = job.plan.layout.blocks().value_or(0);
-    state_.total_steps = state_.total_blocks * job.plan.steps;
-    state_.total_frames = video_ ? c.video.frames : 0;
-  }
-
-  StreamWriter& writer() { return *writer_; }
-  const ProgressState& state() const { return state_; }
-
-  void update(int64_t visits) {
-    state_.steps = visits;
-    state_.blocks = writer_->blocks();
-    state_.frames = writer_->frames();
-    progress_.update(state_);
-  }
-
-  std::string finish() {
-    writer_->finish();
-    update(state_.total_steps);
-    progress_.finish();
-    const std::string hash = store_.latents_sha256();
-    store_.close();
-    return hash;
-  }
-
- private:
-  LatentStore store_;
-  DiscardUnused discard_unused_;  // after the writer has stopped and the video is gone
-  std::optional<VideoOutput> video_;
-  std::optional<StreamWriter> writer_;
-  Progress progress_;
-  ProgressState state_;
-};
+std::optional<std::chrono::system_clock::time_point> job_end(const GenerateOptions& options) {
+  if (!options.job_end) return {};
+  return std::chrono::system_clock::time_point(std::chrono::seconds(*options.job_end));
+}
 
 class Generation {
  public:
@@ -99,21 +44,24 @@ class Generation {
         job_(make_job(config, comm, loopback_ > 0 ? loopback_ : comm.ranks())),
         threads_(options.threads > 0
                      ? options.threads
-                     : std::max(1, choose_threads(0) / std::max(comm.ranks_on_node(), loopback_))) {
+                     : std::max(1, choose_threads(0) / std::max(comm.ranks_on_node(), loopback_))),
+        limits_(start_, config.checkpoint.maxh, job_end(options)) {
     report_.ranks = static_cast<int>(job_.plan.mesh.ranks());
+    catch_stop_signals();
   }
 
-  void run() {
+  ExitCode run() {
     if (comm_.rank() == 0) log_debug("{}", to_yaml(job_.config));
     const int here = comm_.rank();
     const auto emitter = static_cast<int>(emitting_rank(job_.plan.mesh).value);
     ThreadPool pool(threads_);
-    std::optional<Output> output;
+    std::optional<RunOutput> output;
     if (loopback_ > 0 || here == emitter) {
       const auto mode =
           report_.ranks == 1 ? StreamWriter::Mode::caller : StreamWriter::Mode::background;
       output.emplace(job_, mode, pool, options_.progress);
     }
+    begin_ = shared_start(output ? output->start() : RunStart{});
     const Clock::time_point text = Clock::now();
     prompts_ = make_prompts(job_, comm_, StreamRef(pool));
     report_.seconds.text = seconds_since(text);
@@ -122,7 +70,19 @@ class Generation {
     else
       run_rank(pool, output ? &*output : nullptr);
     // The emitting rank knows the hash; rank 0 writes the report.
-    finish_report(comm_.gather(hash_));
+    for (const std::string& packed : comm_.gather(commit_ ? pack(*commit_) : ""))
+      if (!packed.empty()) report_.commit = unpack_commits(packed);
+    if (stopped_by_.empty()) {
+      finish_report();
+      return ExitCode::done;
+    }
+    if (comm_.rank() == 0)
+      log_info(
+          "stopped ({}) with {} of {} blocks committed; run it again to go on: longtake resume "
+          "{}",
+          stopped_by_, report_.commit.blocks, job_.plan.layout.blocks().value_or(0),
+          job_.config.output.run.string());
+    return ExitCode::stopped;
   }
 
  private:
@@ -135,22 +95,37 @@ class Generation {
                             config.parallel.branches.value_or(1));
   }
 
-  void run_rank(ThreadPool& pool, Output* output) {
+  // Every rank reads and writes the run folder: the state of its own layers.
+  RunStart shared_start(const RunStart& mine) {
+    const RunStart out{comm_.max(mine.epoch), comm_.max(mine.sweep)};
+    const fs::path description = job_.config.output.run / "RUN.json";
+    std::error_code error;
+    const bool seen = fs::exists(description, error);
+    if (comm_.max(seen ? 0 : 1) != 0)
+      fail(ExitCode::cannot_create,
+           "{} is not seen by every rank{}: the run folder must be on a file system that all share",
+           description.string(),
+           seen ? "" : fmt::format(" (rank {} on {})", comm_.rank(), host_name()));
+    return out;
+  }
+
+  void run_rank(ThreadPool& pool, RunOutput* output) {
     const auto transport = comm_.transport(
         {std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))});
     const auto update = [output](int64_t visits) {
       if (output) output->update(visits);
     };
-    RankRun rank(job_, {comm_.rank()}, prompts_, transport.get(),
+    RankRun rank(job_, {comm_.rank()}, begin_, limits_, prompts_, transport.get(),
                  output ? &output->writer() : nullptr, pool, update);
     comm_.barrier("all ranks to have read their layers");
     report_.seconds.load = seconds_since(start_) - report_.seconds.text;
     const Clock::time_point start = Clock::now();
     rank.run();
     report_.seconds.denoise = seconds_since(start);
-    wait_for_output(output);
+    stopped_by_ = rank.stopped_by();
+    if (stopped_by_.empty()) wait_for_output(output);
     // The writer's share is complete only when it has finished.
-    if (output) hash_ = output->finish();
+    if (output) commit_ = stopped_by_.empty() ? output->finish() : output->stop();
     for (const std::string& packed : comm_.gather(pack(rank.report())))
       report_.per_rank.push_back(unpack(packed));
     traces_ = comm_.gather(trace_events(comm_.rank(), rank.trace()));
@@ -158,17 +133,17 @@ class Generation {
 
   // The last blocks may take longer to decode than the others may wait for one message: the rank
   // that decodes says again and again that it is at work.
-  void wait_for_output(Output* output) {
+  void wait_for_output(RunOutput* output) {
     constexpr auto kPause = std::chrono::milliseconds(500);
     for (bool busy = true; busy;) {
       busy = output && !output->writer().settled(kPause);
-      if (output) output->update(output->state().steps);
+      if (output) output->update();
       busy = comm_.max(busy ? 1 : 0) != 0;
     }
   }
 
   // Ranks as threads, each with its own pool.
-  void run_loopback(Output& output) {
+  void run_loopback(RunOutput& output) {
     LoopbackJob loopback(
         loopback_, {std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))});
     std::vector<std::thread> ranks;
@@ -186,10 +161,13 @@ class Generation {
           const auto update = [&, r](int64_t visits) {
             if (r == emitter) output.update(visits);
           };
-          RankRun rank(job_, {r}, prompts_, transport.get(),
+          RankRun rank(job_, {r}, begin_, limits_, prompts_, transport.get(),
                        r == emitter ? &output.writer() : nullptr, pool, update);
           rank.run();
-          if (r == emitter) hash_ = output.finish();
+          if (r == emitter) {
+            stopped_by_ = rank.stopped_by();
+            commit_ = stopped_by_.empty() ? output.finish() : output.stop();
+          }
           reports[static_cast<size_t>(r)] = rank.report();
           traces_[static_cast<size_t>(r)] = trace_events(r, rank.trace());
         } catch (const std::exception& e) {
@@ -204,10 +182,8 @@ class Generation {
     report_.per_rank = reports;
   }
 
-  void finish_report(const std::vector<std::string>& hashes) {
+  void finish_report() {
     if (comm_.rank() != 0) return;
-    for (const std::string& hash : hashes)
-      if (!hash.empty()) report_.latents_sha256 = hash;
     report_.stages = static_cast<int>(job_.plan.mesh.stages);
     report_.branches = static_cast<int>(job_.plan.mesh.branches);
     report_.precision = name(job_.compute);
@@ -236,7 +212,10 @@ class Generation {
   int threads_;
   PromptSet prompts_;
   RunReport report_;
-  std::string hash_;  // of the latents, where they are finished
+  RunLimits limits_;
+  RunStart begin_;
+  std::optional<CommitReport> commit_;  // of the rank that commits
+  std::string stopped_by_;
   std::vector<std::string> traces_;
 };
 
@@ -258,18 +237,14 @@ int run_generate(const RunConfig& config, const GenerateOptions& options) {
   const Deadline deadline{
       std::chrono::milliseconds(static_cast<int64_t>(options.deadline_s * 1000))};
   const std::unique_ptr<Comm> comm = make_comm(options.mpi, deadline);
-  if (comm->ranks() == 1) {
-    Generation(config, options, *comm).run();
-    return static_cast<int>(ExitCode::done);
-  }
+  if (comm->ranks() == 1) return static_cast<int>(Generation(config, options, *comm).run());
   try {
-    Generation(config, options, *comm).run();
+    return static_cast<int>(Generation(config, options, *comm).run());
   } catch (const Error& e) {
     return end_job(*comm, e);
   } catch (const std::exception& e) {
     return end_job(*comm, Error(ExitCode::error, e.what()));
   }
-  return static_cast<int>(ExitCode::done);
 }
 
 }  // namespace longtake

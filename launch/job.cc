@@ -28,9 +28,6 @@ void check_available(const RunConfig& config) {
   if (config.parallel.workers > 0)
     fail(ExitCode::usage, "parallel.workers: attention workers are not in this version, found {}",
          config.parallel.workers);
-  if (config.checkpoint.maxh > 0)
-    fail(ExitCode::usage, "checkpoint.maxh: stopping early is not in this version, found {}",
-         config.checkpoint.maxh);
   if (config.parallel.transport == TransportChoice::nccl)
     fail(ExitCode::usage, "parallel.transport: nccl is not in this version");
 }
@@ -66,7 +63,7 @@ void check_memory(const Job& job, const Comm& comm) {
   for (int64_t r = 0; r < ranks; ++r) {
     const RankId rank{ranks == 1 ? comm.rank() : r};
     need += least_bytes({&job.folder.transformer_config, job.plan, rank,
-                         job.stages.at(static_cast<size_t>(job.plan.mesh.stage(rank).value)),
+                         job.stages.at(static_cast<size_t>(job.plan.mesh.stage(rank).value)).hull(),
                          job.compute, job.height, job.width});
   }
   const uint64_t have = machine_bytes();

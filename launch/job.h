@@ -15,6 +15,12 @@
 
 namespace longtake {
 
+// Where a run begins: the first time at sweep 0, later at the state that its store chose.
+struct RunStart {
+  int64_t epoch = 1;  // how often the run was opened
+  int64_t sweep = 0;
+};
+
 struct Job {
   RunConfig config;  // with the seed drawn and the run folder named, by rank 0
   ModelFolder folder;

@@ -73,11 +73,14 @@ class Parser {
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
   int threads_;
   bool mpi_;
+  std::optional<int64_t> job_end_;
   double deadline_s_ = GenerateOptions{}.deadline_s;
 };
 
 Parser::Parser(const Environment& environment)
-    : threads_(environment.threads.value_or(0)), mpi_(environment.mpi) {
+    : threads_(environment.threads.value_or(0)),
+      mpi_(environment.mpi),
+      job_end_(environment.job_end) {
   app_.set_version_flag("--version", [] { return version_text(); });
   app_.require_subcommand(0, 1);
   app_.allow_extras();
@@ -318,7 +321,7 @@ void Parser::finish_command(const CLI::App& command) {
     apply_settings();
     apply_prompts();
     finish(out_.config, problems_, out_.notices);
-    out_.generate = {threads_, progress, mpi_, deadline_s_};
+    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_};
   } else if (name == "decode") {
     out_.command = Command::decode;
     apply_settings();

@@ -19,24 +19,18 @@ RankId emitting_rank(const Mesh& mesh) {
   return mesh.rank({mesh.stages - 1}, {0});
 }
 
-RankRun::RankRun(const Job& job, RankId rank, const PromptSet& prompts, Transport* transport,
-                 StreamWriter* writer, ThreadPool& pool, Update update)
+RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
+                 const PromptSet& prompts, Transport* transport, StreamWriter* writer,
+                 ThreadPool& pool, Update update)
     : job_(job), rank_(rank), writer_(writer), pool_(pool), solver_(job.solver()), noise_(job) {
-  const auto start = std::chrono::steady_clock::now();
-  StageSpec stage;
-  stage.units = job.stages.at(static_cast<size_t>(job.plan.mesh.stage(rank).value));
-  stage.compute = job.compute;
-  stage.timesteps = solver_->schedule().timesteps;
-  stage.one_block = job.plan.layout.blocks() == 1;
-  model_.emplace(job.folder, job.guidance(), prompts, stage, StreamRef(pool));
-  load_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-
+  read_model(start, prompts);
   ExecutorSpec spec;
   spec.plan = job.plan;
   spec.rank = rank;
   spec.channels = job.channels;
   spec.height = job.height;
   spec.width = job.width;
+  spec.begin = start.sweep;
   ExecutorParts parts;
   parts.model = &*model_;
   parts.solver = solver_.get();
@@ -45,11 +39,51 @@ RankRun::RankRun(const Job& job, RankId rank, const PromptSet& prompts, Transpor
   parts.prompt_of = [this](BlockId block) { return job_.prompt_of(block); };
   parts.emit = [this](BlockId, ConstTensor latents) { writer_->push(latents); };
   parts.progress = std::move(update);
+  parts.state = state_ ? &*state_ : nullptr;
+  parts.after_sweep = [this](int64_t sweep) { return checkpointer_->after_sweep(sweep); };
   executor_.emplace(spec, parts, StreamRef(pool));
+  open_checkpoints(start, limits, transport);
+}
+
+void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
+  const auto begin = std::chrono::steady_clock::now();
+  StageSpec stage;
+  stage.units = job_.stages.at(static_cast<size_t>(job_.plan.mesh.stage(rank_).value));
+  stage.compute = job_.compute;
+  stage.timesteps = solver_->schedule().timesteps;
+  stage.one_block = job_.plan.layout.blocks() == 1;
+  model_.emplace(job_.folder, job_.guidance(), prompts, stage, StreamRef(pool_));
+  if (start.sweep > 0) {
+    reader_.emplace(job_.config.output.run);
+    const auto& states = reader_->log().states;
+    const auto found = std::find_if(states.rbegin(), states.rend(), [&](const CommittedState& s) {
+      return s.sweep == start.sweep;
+    });
+    LT_CHECK(found != states.rend(), "rank {}: no state before sweep {} in {}", rank_.value,
+             start.sweep, (reader_->path() / "COMMIT").string());
+    state_.emplace(*reader_, *found);
+  }
+  load_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+void RankRun::open_checkpoints(const RunStart& start, const RunLimits& limits,
+                               Transport* transport) {
+  CheckpointSpec spec;
+  spec.plan = job_.plan;
+  spec.rank = rank_;
+  spec.run = job_.config.output.run;
+  spec.epoch = start.epoch;
+  spec.begin = start.sweep;
+  spec.every_blocks = job_.config.checkpoint.every.value_or(0);
+  checkpointer_.emplace(
+      spec, transport, [this](int64_t sweep) { return executor_->snapshot(sweep); },
+      [&limits](double ahead_s) { return limits.reason(ahead_s); },
+      [this](CommittedState state) { writer_->push_state(std::move(state)); });
 }
 
 void RankRun::run() {
   executor_->run();
+  if (stopped_by().empty()) checkpointer_->finish();
 }
 
 RankReport RankRun::report() const {

@@ -8,7 +8,10 @@
 
 #include "launch/job.h"
 #include "launch/report.h"
+#include "launch/run_limits.h"
 #include "runtime/exec/executor.h"
+#include "runtime/stream/checkpoint.h"
+#include "runtime/stream/state_file.h"
 #include "runtime/stream/stream_writer.h"
 
 namespace longtake {
@@ -21,14 +24,20 @@ class RankRun {
   using Update = std::function<void(int64_t visits)>;
 
   // `writer` on the emitting rank, else null; `transport` may be null for one rank.
-  RankRun(const Job& job, RankId rank, const PromptSet& prompts, Transport* transport,
-          StreamWriter* writer, ThreadPool& pool, Update update);
+  RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
+          const PromptSet& prompts, Transport* transport, StreamWriter* writer, ThreadPool& pool,
+          Update update);
 
   void run();
+  // Why it stopped before the end, at a commit; empty: it did not.
+  const std::string& stopped_by() const { return checkpointer_->stopped_by(); }
   RankReport report() const;
   const Trace& trace() const { return executor_->trace(); }
 
  private:
+  void read_model(const RunStart& start, const PromptSet& prompts);
+  void open_checkpoints(const RunStart& start, const RunLimits& limits, Transport* transport);
+
   const Job& job_;
   RankId rank_;
   StreamWriter* writer_;
@@ -37,6 +46,9 @@ class RankRun {
   NoiseSource noise_;
   double load_s_ = 0;
   std::optional<StageModel> model_;
+  std::optional<LatentReader> reader_;  // of a run that goes on
+  std::optional<StateFiles> state_;
+  std::optional<Checkpointer> checkpointer_;
   std::optional<Executor> executor_;
 };
 

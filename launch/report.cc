@@ -73,6 +73,21 @@ RankReport unpack(const std::string& packed) {
   return k;
 }
 
+std::string pack(const CommitReport& r) {
+  return nlohmann::json{{"latents_sha256", r.latents_sha256},
+                        {"commits", r.commits},
+                        {"blocks", r.blocks},
+                        {"p50_s", r.p50_s},
+                        {"p99_s", r.p99_s}}
+      .dump();
+}
+
+CommitReport unpack_commits(const std::string& packed) {
+  const auto json = nlohmann::json::parse(packed);
+  return {json.at("latents_sha256"), json.at("commits"), json.at("blocks"), json.at("p50_s"),
+          json.at("p99_s")};
+}
+
 double RunReport::idle_share() const {
   double lost = 0, all = 0;
   for (const RankReport& k : per_rank) {
@@ -85,31 +100,34 @@ double RunReport::idle_share() const {
 std::string to_json(const RunReport& r) {
   nlohmann::ordered_json per_rank = nlohmann::json::array();
   for (const RankReport& k : r.per_rank) per_rank.push_back(json_of(k));
-  const nlohmann::ordered_json json{{"version", version()},
-                                    {"commit", commit()},
-                                    {"ranks", r.ranks},
-                                    {"stages", r.stages},
-                                    {"branches", r.branches},
-                                    {"workers", r.workers},
-                                    {"device", r.device},
-                                    {"precision", r.precision},
-                                    {"isa", r.isa},
-                                    {"threads", r.threads},
-                                    {"frames", r.frames},
-                                    {"blocks", r.blocks},
-                                    {"steps", r.steps},
-                                    {"latents_sha256", r.latents_sha256},
-                                    {"seed", r.seed},
-                                    {"seconds",
-                                     {{"total", r.seconds.total},
-                                      {"load", r.seconds.load},
-                                      {"text", r.seconds.text},
-                                      {"denoise", r.seconds.denoise},
-                                      {"decode", r.seconds.decode},
-                                      {"first_frames", r.seconds.first_frames}}},
-                                    {"frames_per_second", r.frames_per_second()},
-                                    {"idle_share", r.idle_share()},
-                                    {"per_rank", per_rank}};
+  const nlohmann::ordered_json json{
+      {"version", version()},
+      {"commit", commit()},
+      {"ranks", r.ranks},
+      {"stages", r.stages},
+      {"branches", r.branches},
+      {"workers", r.workers},
+      {"device", r.device},
+      {"precision", r.precision},
+      {"isa", r.isa},
+      {"threads", r.threads},
+      {"frames", r.frames},
+      {"blocks", r.blocks},
+      {"steps", r.steps},
+      {"latents_sha256", r.commit.latents_sha256},
+      {"seed", r.seed},
+      {"seconds",
+       {{"total", r.seconds.total},
+        {"load", r.seconds.load},
+        {"text", r.seconds.text},
+        {"denoise", r.seconds.denoise},
+        {"decode", r.seconds.decode},
+        {"first_frames", r.seconds.first_frames}}},
+      {"commits",
+       {{"count", r.commit.commits}, {"p50_s", r.commit.p50_s}, {"p99_s", r.commit.p99_s}}},
+      {"frames_per_second", r.frames_per_second()},
+      {"idle_share", r.idle_share()},
+      {"per_rank", per_rank}};
   return json.dump(1) + "\n";
 }
 
@@ -148,7 +166,9 @@ std::string to_text(const RunReport& r) {
         k.rank, k.host, static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3,
         static_cast<double>(k.weight_bytes) / 1e6, static_cast<double>(k.buffer_bytes) / 1e6,
         static_cast<double>(k.peak_bytes) / 1e6);
-  return out + "latents sha256 " + r.latents_sha256 + "\n";
+  out += fmt::format("{} commits, p50 {:.1f} ms, p99 {:.1f} ms\n", r.commit.commits,
+                     1e3 * r.commit.p50_s, 1e3 * r.commit.p99_s);
+  return out + "latents sha256 " + r.commit.latents_sha256 + "\n";
 }
 
 void write_report(const RunReport& report, const std::filesystem::path& run) {

@@ -24,12 +24,19 @@ struct RankReport {
 std::string pack(const RankReport& report);  // JSON
 RankReport unpack(const std::string& packed);
 
+// Of the process that commits.
+struct CommitReport {
+  std::string latents_sha256;
+  int64_t commits = 0, blocks = 0;
+  double p50_s = 0, p99_s = 0;  // of one commit, beside denoising
+};
+
 struct RunReport {
   int ranks = 1, stages = 1, branches = 1, workers = 0;
   std::string device = "cpu", precision = "f32", isa;
   int threads = 1;
   int64_t frames = 0, blocks = 0, steps = 0, seed = 0;
-  std::string latents_sha256;
+  CommitReport commit;
   struct Seconds {
     double total = 0, load = 0, text = 0, denoise = 0, decode = 0, first_frames = 0;
   } seconds;
@@ -45,6 +52,9 @@ struct RunReport {
 std::string to_json(const RunReport& report);
 std::string to_text(const RunReport& report);
 void write_report(const RunReport& report, const std::filesystem::path& run);
+
+std::string pack(const CommitReport& report);  // JSON
+CommitReport unpack_commits(const std::string& packed);
 
 uint64_t peak_resident_bytes();  // of this process so far
 std::string host_name();

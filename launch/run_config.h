@@ -61,8 +61,8 @@ struct RunConfig {
   Precision precision = Precision::automatic;
 
   struct Checkpoint {
-    int64_t every = 1;  // blocks per commit
-    double maxh = 0;    // hours; 0: no limit
+    std::optional<int64_t> every;  // blocks between states of the queue; empty: by their cost
+    double maxh = 0;               // hours; 0: no limit
   } checkpoint;
 
   struct Input {

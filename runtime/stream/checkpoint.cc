@@ -105,8 +105,7 @@ Checkpointer::Checkpointer(const CheckpointSpec& spec, Transport* transport, Sna
     links_->receive.push_back(transport->open_receive(to, receive_tag, receive_bytes, kDepth));
   };
   const int64_t committer = mesh.rank({mesh.stages - 1}, {0}).value;
-  if (!is_committer())
-    return open(committer, kVoteTag, sizeof(Vote), kDecisionTag, sizeof(Decision));
+  if (!is_committer()) open(committer, kVoteTag, sizeof(Vote), kDecisionTag, sizeof(Decision));
   for (int64_t rank = 0; is_committer() && rank < mesh.ranks(); ++rank)
     if (rank != committer) open(rank, kDecisionTag, sizeof(Decision), kVoteTag, sizeof(Vote));
 }

@@ -1,0 +1,62 @@
+#include "launch/run_limits.h"
+
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "kernels/base/error.h"
+
+namespace longtake {
+
+namespace {
+
+std::atomic<int> stop_signal{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler sets it");
+
+// What a commit and the last messages take beside the sweeps.
+constexpr double kMargin_s = 1;
+
+extern "C" void on_stop_signal(int number) {
+  if (number != SIGUSR1 && stop_signal.load() != 0 && stop_signal.load() != SIGUSR1)
+    _exit(128 + number);
+  stop_signal.store(number);
+}
+
+const char* name_of(int number) {
+  switch (number) {
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
+    default:
+      return "SIGUSR1";
+  }
+}
+
+}  // namespace
+
+void catch_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  action.sa_flags = SA_RESTART;
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1})
+    LT_CHECK(::sigaction(number, &action, nullptr) == 0, "cannot catch signal {}", number);
+}
+
+RunLimits::RunLimits(std::chrono::steady_clock::time_point start, double maxh,
+                     std::optional<std::chrono::system_clock::time_point> job_end)
+    : start_(start), limit_s_(maxh * 3600), job_end_(job_end) {}
+
+std::string RunLimits::reason(double ahead_s) const {
+  if (const int number = stop_signal.load(); number != 0) return name_of(number);
+  const double ahead = ahead_s + kMargin_s;
+  const std::chrono::duration<double> run = std::chrono::steady_clock::now() - start_;
+  if (limit_s_ > 0 && run.count() + ahead > limit_s_) return "--maxh";
+  if (!job_end_) return "";
+  const std::chrono::duration<double> left = *job_end_ - std::chrono::system_clock::now();
+  return left.count() < ahead ? "end of the batch job" : "";
+}
+
+}  // namespace longtake

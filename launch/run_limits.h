@@ -1,0 +1,30 @@
+// When a run stops before its end: signals and time limits.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+namespace longtake {
+
+// SIGTERM, SIGINT and SIGUSR1 ask the run to stop at its next safe point; a second SIGTERM or
+// SIGINT ends the process at once with 128 + its number.
+void catch_stop_signals();
+
+class RunLimits {
+ public:
+  // maxh: hours since `start`, 0: no limit. job_end: when the batch system ends the job.
+  RunLimits(std::chrono::steady_clock::time_point start, double maxh,
+            std::optional<std::chrono::system_clock::time_point> job_end);
+
+  // Why to stop now, given the seconds that pass until the run would have stopped at the next
+  // occasion; empty: go on. From any thread.
+  std::string reason(double ahead_s) const;
+
+ private:
+  std::chrono::steady_clock::time_point start_;
+  double limit_s_;
+  std::optional<std::chrono::system_clock::time_point> job_end_;
+};
+
+}  // namespace longtake

@@ -1,0 +1,80 @@
+#include "launch/run_output.h"
+
+#include <algorithm>
+
+#include "launch/log.h"
+#include "parallel/plan/held_state.h"
+
+namespace longtake {
+
+namespace {
+
+double percentile(std::vector<double> sorted, double share) {
+  if (sorted.empty()) return 0;
+  std::sort(sorted.begin(), sorted.end());
+  const auto last = static_cast<double>(sorted.size() - 1);
+  return sorted[static_cast<size_t>(share * last + 0.5)];
+}
+
+}  // namespace
+
+RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress)
+    : store_(job.config.output.run, job.identity()), discard_unused_(store_), progress_(progress) {
+  if (!store_.notice().empty()) log_warning("{}", store_.notice());
+  const RunConfig& c = job.config;
+  if (!c.output.latents_only) {
+    const VideoTarget target{c.output.run / c.output.video, c.output.run / "preview.png",
+                             c.video.fps, 0, c.video.frames};
+    video_.emplace(
+        job.folder, target, c.video.height, c.video.width,
+        [](const std::string& notice) { log_warning("{}", notice); }, StreamRef(pool));
+  }
+  const RunStart from = start();
+  const int64_t finished = finished_before(job.plan, from.sweep);
+  writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool, finished);
+  if (store_.epoch() > 1)
+    log_info("{}: going on with {} blocks committed, from block {} at sweep {}",
+             store_.path().string(), store_.committed_blocks().size(), finished, from.sweep);
+  state_.total_blocks = job.plan.layout.blocks().value_or(0);
+  state_.total_steps = state_.total_blocks * job.plan.steps;
+  state_.total_frames = video_ ? c.video.frames : 0;
+}
+
+RunStart RunOutput::start() const {
+  const auto& state = store_.resume_state();
+  return {store_.epoch(), state ? state->sweep : 0};
+}
+
+void RunOutput::update(int64_t visits) {
+  state_.steps = visits;
+  state_.blocks = writer_->blocks();
+  state_.frames = writer_->frames();
+  progress_.update(state_);
+}
+
+CommitReport RunOutput::finish() {
+  writer_->finish();
+  update(state_.total_steps);
+  return close();
+}
+
+CommitReport RunOutput::stop() {
+  writer_->stop();
+  update();
+  return close();
+}
+
+CommitReport RunOutput::close() {
+  progress_.finish();
+  CommitReport out;
+  out.latents_sha256 = store_.latents_sha256();
+  const std::vector<double>& commits = writer_->seconds().commits;
+  out.commits = static_cast<int64_t>(commits.size());
+  out.p50_s = percentile(commits, 0.5);
+  out.p99_s = percentile(commits, 0.99);
+  out.blocks = writer_->blocks();
+  store_.close();
+  return out;
+}
+
+}  // namespace longtake
