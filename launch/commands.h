@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "launch/problems.h"
 #include "launch/run_config.h"
 
 namespace longtake {
@@ -52,6 +53,9 @@ struct BenchOptions {
   int threads = 0;
   int64_t repeat = 5;
 };
+
+// The configuration of an unfinished run, as RUN.json says; for `resume`.
+RunConfig config_of_run(const std::filesystem::path& run, Problems& problems);
 
 int run_generate(const RunConfig& config, const GenerateOptions& options);
 int run_decode(const DecodeOptions& options);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "launch/input_digest.h"
 #include "launch/machine.h"
 #include "launch/memory_need.h"
 #include "launch/precomputed.h"
@@ -40,19 +41,6 @@ void share_choices(RunConfig& config, Comm& comm) {
   config.sampler.seed = shared.at("seed");
   config.output.run = shared.at("run").get<std::string>();
   config.model = fs::absolute(config.model).lexically_normal();  // decode finds it from anywhere
-}
-
-// Names, shapes and sizes of the weights: cheap, and different files rarely have the same.
-std::string weights_summary(const ModelFolder& folder) {
-  std::string out = folder.variant;
-  for (const fs::path& part : {folder.transformer, folder.transformer_2}) {
-    if (part.empty()) continue;
-    const Weights weights(part, WeightsOf::transformer);
-    for (const std::string& name : weights.names())
-      out += fmt::format("\n{}{}", name, weights.shape(name).text());
-    out += fmt::format("\n{}", weights.bytes());
-  }
-  return out;
 }
 
 // Sizes that each are allowed can be absurd together.
@@ -115,7 +103,7 @@ RunIdentity Job::identity() const {
   RunIdentity id;
   id.version = version();
   id.configuration = to_yaml(config);
-  id.fingerprint = fingerprint(config);
+  id.fingerprint = fingerprint(config) + computes_with;
   id.model = folder.variant;
   id.prompts = config.prompts;
   id.seed = config.sampler.seed;
@@ -163,9 +151,16 @@ Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
   check_spec(job.plan);
   if (!comm.all_same(fingerprint(job.config) + to_yaml(job.config)))
     fail(ExitCode::usage, "the ranks were given different configurations");
-  if (!comm.all_same(weights_summary(job.folder)))
+  const std::string weights = input_digest(job.config, job.folder);
+  if (!comm.all_same(weights))
     fail(ExitCode::bad_data, "the ranks read different weights under {}",
          job.config.model.string());
+  const std::string numbers = numerics(job.compute);
+  if (!comm.all_same(numbers))
+    fail(ExitCode::usage,
+         "the ranks would round differently (rank {}: {}); LONGTAKE_ISA can make them the same",
+         comm.rank(), numbers.substr(0, numbers.size() - 1));
+  job.computes_with = weights + numbers;
   const bool decodes = !job.config.output.latents_only && job.folder.vae_config;
   job.stages = share_out_layers(
       {&job.folder.transformer_config, decodes ? &vae : nullptr, job.plan, job.height, job.width});

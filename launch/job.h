@@ -25,6 +25,7 @@ struct Job {
   RunConfig config;  // with the seed drawn and the run folder named, by rank 0
   ModelFolder folder;
   DType compute = DType::f32;
+  std::string computes_with;  // weights and numerics, of the fingerprint
   int64_t channels = 0, frames = 0, height = 0, width = 0;  // latents of the whole video
   PlanSpec plan;
   std::vector<StageUnits> stages;  // by stage

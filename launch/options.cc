@@ -46,6 +46,8 @@ class Parser {
 
  private:
   void add_generate();
+  void add_resume();
+  void add_deadline(CLI::App* command);
   void add_decode();
   void add_info_and_verify();
   void add_bench();
@@ -68,6 +70,7 @@ class Parser {
   // Flags that are settings, as given.
   std::map<std::string, std::optional<std::string>> settings_;
   std::map<std::string, std::string> flag_of_;
+  std::filesystem::path resume_;
   std::optional<std::string> config_file_, prompt_, prompt_file_, size_, frame_range_;
   std::optional<double> seconds_;
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
@@ -92,6 +95,7 @@ Parser::Parser(const Environment& environment)
       "  mpirun -n 4 longtake generate run.yaml\n\n" +
       environment_help() + "\n" + kExitCodes);
   add_generate();
+  add_resume();
   add_decode();
   add_info_and_verify();
   add_bench();
@@ -144,13 +148,7 @@ void Parser::add_generate() {
   for (const ConfigFlag& f : config_flags()) {
     add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
   }
-  command
-      ->add_option("--deadline", deadline_s_,
-                   "give up when another rank is not heard of for this long")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.1, 1e6).description(""))
-      ->capture_default_str()
-      ->group("Machine");
+  add_deadline(command);
   add_machine(command);
   command->add_flag("--latents-only", latents_only_, "no video: needs no VAE in the model folder")
       ->group("Output");
@@ -158,6 +156,32 @@ void Parser::add_generate() {
   command->footer(
       "Example:\n  longtake generate --model Wan2.1-T2V-1.3B-Diffusers -p \"a cat on a beach\" "
       "--seconds 10");
+}
+
+void Parser::add_deadline(CLI::App* command) {
+  command
+      ->add_option("--deadline", deadline_s_,
+                   "give up when another rank is not heard of for this long")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.1, 1e6).description(""))
+      ->capture_default_str()
+      ->group("Machine");
+}
+
+// Only what does not shape the latents may be chosen anew.
+void Parser::add_resume() {
+  CLI::App* command = app_.add_subcommand(
+      "resume", "go on with a run that was stopped or died, on any number of ranks");
+  command->add_option("run", resume_, "run folder")->type_name("RUN")->required();
+  for (const ConfigFlag& f : config_flags()) {
+    const std::string section = std::string(f.setting).substr(0, std::string(f.setting).find('.'));
+    if (section == "parallel" || section == "checkpoint" || section == "model")
+      add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
+  }
+  add_deadline(command);
+  add_machine(command);
+  add_common(command, true);
+  command->footer("Example:\n  mpirun -n 4 longtake resume runs/first");
 }
 
 void Parser::add_decode() {
@@ -313,7 +337,13 @@ void Parser::finish_command(const CLI::App& command) {
   const std::string name = command.get_name();
   const bool progress = !no_progress_ && !quiet_;
   out_.log_level = quiet_ ? LogLevel::error : verbose_ ? LogLevel::debug : LogLevel::info;
-  if (name == "generate") {
+  if (name == "resume") {
+    out_.command = Command::generate;
+    out_.config = config_of_run(resume_, problems_);
+    apply_settings();
+    finish(out_.config, problems_, out_.notices);
+    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_};
+  } else if (name == "generate") {
     out_.command = Command::generate;
     if (config_file_ && !read_config_file(*config_file_, out_.config, problems_))
       problems_.report();

@@ -153,7 +153,7 @@ std::vector<Setting> model_settings() {
   using Solver = SchedulerConfig::Solver;
   constexpr NumberRange kGuidance{0, 1000};
   return {
-      path("", "model", true, LT_FIELD(model)),
+      path("", "model", false, LT_FIELD(model)),  // its weights count, not where they are
       negative_prompt(),
       number("video", "width", true, IntegerRange{16, 16384, 16}, LT_FIELD(video.width)),
       number("video", "height", true, IntegerRange{16, 16384, 16}, LT_FIELD(video.height)),
@@ -204,8 +204,8 @@ std::vector<Setting> run_settings() {
           LT_FIELD(precision)),
       number("checkpoint", "every", false, IntegerRange{1, 1'000'000}, LT_FIELD(checkpoint.every)),
       number("checkpoint", "maxh", false, NumberRange{0, 100'000}, LT_FIELD(checkpoint.maxh)),
-      path("input", "prompt_embeds", true, LT_FIELD(input.prompt_embeds)),
-      path("input", "noise", true, LT_FIELD(input.noise)),
+      path("input", "prompt_embeds", false, LT_FIELD(input.prompt_embeds)),
+      path("input", "noise", false, LT_FIELD(input.noise)),
       path("output", "run", false, LT_FIELD(output.run)),
       video_path(),
       choice<bool>("output", "latents_only", false, {{"false", false}, {"true", true}},

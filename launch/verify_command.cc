@@ -8,7 +8,7 @@
 namespace longtake {
 
 int run_verify(const VerifyOptions& options) {
-  const RunReport report = verify_run(options.run, options.full);
+  const VerifyReport report = verify_run(options.run, options.full);
   for (const std::string& note : report.notes) log_info("note: {}", note);
   if (!report.problems.empty()) {
     std::string all;

@@ -17,6 +17,10 @@ std::string commit() {
   return LONGTAKE_COMMIT;
 }
 
+std::string onednn_version() {
+  return LONGTAKE_DNNL_VERSION;
+}
+
 std::string version_text() {
   std::string out = fmt::format("longtake {} ({})\nbackends: cpu (", version(), commit());
   for (const Isa isa : available_isas())
@@ -25,7 +29,7 @@ std::string version_text() {
   const auto row = [&](const std::string& library, const std::string& number) {
     out += fmt::format("  {:<14}{}\n", library, number);
   };
-  row("oneDNN", LONGTAKE_DNNL_VERSION);
+  row("oneDNN", onednn_version());
   row("MPI", LONGTAKE_MPI_VERSION);
   for (const auto& [library, number] : stream_libraries()) row(library, number);
   row("fmt",

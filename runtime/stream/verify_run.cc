@@ -14,7 +14,7 @@ namespace longtake {
 namespace {
 
 void verify_block(const LatentReader& reader, size_t block, bool full, Sha256& hash,
-                  RunReport& report) {
+                  VerifyReport& report) {
   try {
     if (!full) {
       reader.check_file(block);
@@ -38,7 +38,7 @@ void verify_block(const LatentReader& reader, size_t block, bool full, Sha256& h
 // Files of no commit do no harm: a writer that was stopped between rename and commit leaves one.
 // The folder is listed before the log is read again, so that what a running writer adds meanwhile
 // is not among them.
-void note_leftovers(const std::filesystem::path& run, RunReport& report) {
+void note_leftovers(const std::filesystem::path& run, VerifyReport& report) {
   std::set<std::string> names;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(run / "out", error)) {
@@ -53,9 +53,9 @@ void note_leftovers(const std::filesystem::path& run, RunReport& report) {
 
 }  // namespace
 
-RunReport verify_run(const std::filesystem::path& run, bool full) {
+VerifyReport verify_run(const std::filesystem::path& run, bool full) {
   const LatentReader reader(run);
-  RunReport report;
+  VerifyReport report;
   report.blocks = static_cast<int64_t>(reader.blocks().size());
   report.frames = reader.frames();
   report.frames_expected = reader.identity().frames;

@@ -7,7 +7,7 @@
 
 namespace longtake {
 
-struct RunReport {
+struct VerifyReport {
   std::vector<std::string> problems;  // what is damaged
   std::vector<std::string> notes;     // what is merely noteworthy
   int64_t blocks = 0;
@@ -18,6 +18,6 @@ struct RunReport {
 
 // Log, sizes and SHA-256 of every file. With `full` every block is also read, its numbers are
 // checked for NaN and infinity, and latents_sha256 is computed.
-RunReport verify_run(const std::filesystem::path& run, bool full);
+VerifyReport verify_run(const std::filesystem::path& run, bool full);
 
 }  // namespace longtake

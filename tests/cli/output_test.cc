@@ -184,7 +184,7 @@ TEST_CASE("a disk that is full from the start, and one that becomes full") {
   CHECK(at_once.signal == 0);
   CHECK((at_once.code == 74 || at_once.code == 73));
   CHECK_FALSE(fs::exists(model / "tiny/run"));
-  check_failed(later, 74, {"disk full: the next block needs", "small/run has"});
+  check_failed(later, 74, {"disk full: the next commit needs", "small/run has"});
   const int64_t kept = blocks_in(model / "small/run");
   CHECK(kept >= 1);
   CHECK(kept < 12);

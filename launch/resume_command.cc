@@ -1,0 +1,19 @@
+// `longtake resume`: goes on with a run as its description says.
+#include "launch/commands.h"
+#include "launch/config_file.h"
+#include "runtime/stream/latent_reader.h"
+
+namespace longtake {
+
+RunConfig config_of_run(const std::filesystem::path& run, Problems& problems) {
+  const LatentReader reader(run);
+  if (reader.complete())
+    fail(ExitCode::usage, "{} is finished; `longtake decode` makes its video again", run.string());
+  RunConfig config;
+  read_config_text(reader.identity().configuration, (run / "RUN.json").string(), {}, config,
+                   problems);
+  config.output.run = run;
+  return config;
+}
+
+}  // namespace longtake
