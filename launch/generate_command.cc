@@ -14,6 +14,7 @@
 #include "launch/progress.h"
 #include "launch/rank_run.h"
 #include "launch/report.h"
+#include "launch/together.h"
 #include "launch/trace_file.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
@@ -71,6 +72,13 @@ class Output {
     progress_.update(state_);
   }
 
+  // Before the first block: the run is not to be.
+  void discard() {
+    writer_.reset();
+    video_.reset();
+    store_.discard_unused();
+  }
+
   std::string finish() {
     writer_->finish();
     update(state_.total_steps);
@@ -114,7 +122,7 @@ class Generation {
       output.emplace(job_, mode, pool, options_.progress);
     }
     const Clock::time_point text = Clock::now();
-    prompts_ = make_prompts(job_, comm_, StreamRef(pool));
+    encode_prompts_on_rank_0(pool, output ? &*output : nullptr);
     report_.seconds.text = seconds_since(text);
     if (loopback_ > 0)
       run_loopback(*output);
@@ -134,15 +142,36 @@ class Generation {
                             config.parallel.branches.value_or(1));
   }
 
+  void encode_prompts_on_rank_0(ThreadPool& pool, Output* output) {
+    PromptSet mine;
+    together(
+        comm_, "rank 0 to have encoded the prompts",
+        [&] {
+          if (comm_.rank() == 0) mine = encode_prompts(job_, StreamRef(pool));
+        },
+        [&] {
+          if (output) output->discard();
+        });
+    prompts_ = share_prompts(mine, comm_);
+  }
+
   void run_rank(ThreadPool& pool, Output* output) {
     const auto transport = comm_.transport(
         {std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))});
     const auto update = [output](int64_t visits) {
       if (output) output->update(visits);
     };
-    RankRun rank(job_, {comm_.rank()}, prompts_, transport.get(),
-                 output ? &output->writer() : nullptr, pool, update);
-    comm_.barrier("all ranks to have read their layers");
+    std::optional<RankRun> made;
+    together(
+        comm_, "all ranks to have read their layers",
+        [&] {
+          made.emplace(job_, RankId{comm_.rank()}, prompts_, transport.get(),
+                       output ? &output->writer() : nullptr, pool, update);
+        },
+        [&] {
+          if (output) output->discard();
+        });
+    RankRun& rank = *made;
     report_.seconds.load = seconds_since(start_) - report_.seconds.text;
     const Clock::time_point start = Clock::now();
     rank.run();
