@@ -15,6 +15,7 @@
 #include "launch/report.h"
 #include "launch/run_limits.h"
 #include "launch/run_output.h"
+#include "launch/together.h"
 #include "launch/trace_file.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
@@ -63,7 +64,7 @@ class Generation {
     }
     begin_ = shared_start(output ? output->start() : RunStart{});
     const Clock::time_point text = Clock::now();
-    prompts_ = make_prompts(job_, comm_, StreamRef(pool));
+    encode_prompts_on_rank_0(pool, output ? &*output : nullptr);
     report_.seconds.text = seconds_since(text);
     if (loopback_ > 0)
       run_loopback(*output);
@@ -109,15 +110,36 @@ class Generation {
     return out;
   }
 
+  void encode_prompts_on_rank_0(ThreadPool& pool, RunOutput* output) {
+    PromptSet mine;
+    together(
+        comm_, "rank 0 to have encoded the prompts",
+        [&] {
+          if (comm_.rank() == 0) mine = encode_prompts(job_, StreamRef(pool));
+        },
+        [&] {
+          if (output) output->discard();
+        });
+    prompts_ = share_prompts(mine, comm_);
+  }
+
   void run_rank(ThreadPool& pool, RunOutput* output) {
     const auto transport = comm_.transport(
         {std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))});
     const auto update = [output](int64_t visits) {
       if (output) output->update(visits);
     };
-    RankRun rank(job_, {comm_.rank()}, begin_, limits_, prompts_, transport.get(),
-                 output ? &output->writer() : nullptr, pool, update);
-    comm_.barrier("all ranks to have read their layers");
+    std::optional<RankRun> made;
+    together(
+        comm_, "all ranks to have read their layers",
+        [&] {
+          made.emplace(job_, RankId{comm_.rank()}, begin_, limits_, prompts_, transport.get(),
+                       output ? &output->writer() : nullptr, pool, update);
+        },
+        [&] {
+          if (output) output->discard();
+        });
+    RankRun& rank = *made;
     report_.seconds.load = seconds_since(start_) - report_.seconds.text;
     const Clock::time_point start = Clock::now();
     rank.run();

@@ -187,6 +187,8 @@ OwnedTensor take(const std::string& in, size_t& at) {
   return rows;
 }
 
+}  // namespace
+
 PromptSet encode_prompts(const Job& job, StreamRef stream) {
   PromptSet out;
   const bool guided = job.plan.guided;
@@ -204,12 +206,9 @@ PromptSet encode_prompts(const Job& job, StreamRef stream) {
   return out;
 }
 
-}  // namespace
-
-PromptSet make_prompts(const Job& job, Comm& comm, StreamRef stream) {
+PromptSet share_prompts(const PromptSet& mine, Comm& comm) {
   std::string packed;
   if (comm.rank() == 0) {
-    const PromptSet mine = encode_prompts(job, stream);
     append(packed, mine.negative);
     for (const OwnedTensor& rows : mine.positive) append(packed, rows);
   }

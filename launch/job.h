@@ -40,8 +40,9 @@ struct Job {
 // ranks: of the pipeline. Fails on every rank when they do not agree.
 Job make_job(const RunConfig& config, Comm& comm, int64_t ranks);
 
-// Rank 0 encodes, all receive.
-PromptSet make_prompts(const Job& job, Comm& comm, StreamRef stream);
+PromptSet encode_prompts(const Job& job, StreamRef stream);
+// What rank 0 encoded, on every rank.
+PromptSet share_prompts(const PromptSet& mine, Comm& comm);
 
 // Noise of a block, f32 [channels, frames, h, w]; from --noise or the pool.
 class NoiseSource {

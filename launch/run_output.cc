@@ -52,6 +52,12 @@ void RunOutput::update(int64_t visits) {
   progress_.update(state_);
 }
 
+void RunOutput::discard() {
+  writer_.reset();
+  video_.reset();
+  store_.discard_unused();
+}
+
 CommitReport RunOutput::finish() {
   writer_->finish();
   update(state_.total_steps);

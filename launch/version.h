@@ -5,8 +5,8 @@
 
 namespace longtake {
 
-std::string version();       // "0.1.0"
-std::string commit();        // of the sources, "unknown" outside a repository
+std::string version();  // "0.1.0"
+std::string commit();   // of the sources, "unknown" outside a repository
 std::string onednn_version();
 std::string version_text();  // for --version: also backends and libraries
 
