@@ -19,6 +19,7 @@ class RunOutput {
   RunStart start() const;  // where the run begins or goes on
   void update(int64_t visits);
   void update() { update(state_.steps); }
+  void discard();         // before the first block: the run is not to be
   CommitReport finish();  // everything is stored and decoded
   CommitReport stop();    // stored; what is not decoded stays so
   int64_t committed_blocks() const { return writer_->blocks(); }
