@@ -26,6 +26,7 @@ struct DecodeOptions {
   std::optional<int64_t> end;
   DeviceChoice device = DeviceChoice::automatic;
   Precision precision = Precision::automatic;
+  std::optional<int64_t> vae_tiles;  // as RunConfig::Output
   int threads = 0;
   bool progress = true;
 };

@@ -172,6 +172,8 @@ void Parser::add_decode() {
       ->add_option("--model,--model-path", out_.decode.model,
                    "model folder (default: the one of the run)")
       ->type_name("FOLDER");
+  add_setting(command, "output.vae_tiles", "--vae-tiles,--vae-tiling,--vae-tile", "N", "Machine",
+              "decode in overlapping tiles of N pixels a side: auto, off or a multiple of 64");
   command->add_option("--device", settings_["device"], "auto, cpu or cuda")
       ->type_name("NAME")
       ->group("Machine");
@@ -328,6 +330,7 @@ void Parser::finish_command(const CLI::App& command) {
       if (!wrong.empty()) problems_.add("--output", wrong);
     }
     out_.decode.device = out_.config.device, out_.decode.precision = out_.config.precision;
+    out_.decode.vae_tiles = out_.config.output.vae_tiles;
     out_.decode.threads = threads_, out_.decode.progress = progress;
   } else if (name == "bench") {
     out_.command = Command::bench;

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
@@ -86,8 +87,9 @@ void StreamWriter::write(const OwnedTensor& latents, StreamRef stream) {
     store_.append(latents);
   seconds_.store += seconds_since(start);
   const Clock::time_point stored = Clock::now();
-  for (int64_t t = 0; video_ && t < latents.dim(0); ++t) {
-    video_->push(latents.view().rows(t, t + 1), stream);
+  const int64_t step = video_ ? video_->at_once() : 1;
+  for (int64_t t = 0; video_ && t < latents.dim(0); t += step) {
+    video_->push(latents.view().rows(t, std::min(latents.dim(0), t + step)), stream);
     const std::lock_guard lock(mutex_);
     frames_ = video_->frames();
     if (seconds_.first_frames == 0) seconds_.first_frames = seconds_since(start_);
