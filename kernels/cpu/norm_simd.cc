@@ -15,19 +15,19 @@ LT_INLINE float row_sum(const T* x, int64_t dim, F f) {
   for (; i + kAccumulators * kWidth <= dim; i += kAccumulators * kWidth)
     for (int j = 0; j < kAccumulators; ++j) acc[j] += f(load(x + i + j * kWidth));
   for (; i + kWidth <= dim; i += kWidth) acc[0] += f(load(x + i));
-  float total = sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
-  for (; i < dim; ++i) total += f(set1(load1(x + i)))[0];
-  return total;
+  if (i < dim) acc[1] += keep_lanes(f(load_some(x + i, dim - i)), dim - i);
+  return sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
 
-// y[i] = f(vector of x, i) over a row; the tail goes through single lanes.
+// y[i] = f(vector of x, i) over a row.
 template <class X, class Y, class F>
 LT_INLINE void row_map(const X* x, Y* y, int64_t dim, F f) {
   int64_t i = 0;
   for (; i + kWidth <= dim; i += kWidth)
     store(y + i, f(load(x + i), i, [](const float* p) { return load(p); }));
-  for (; i < dim; ++i)
-    store1(y + i, f(set1(load1(x + i)), i, [](const float* p) { return set1(*p); })[0]);
+  const int64_t n = dim - i;
+  if (n == 0) return;
+  store_some(y + i, f(load_some(x + i, n), i, [n](const float* p) { return load_some(p, n); }), n);
 }
 
 template <class Y>
