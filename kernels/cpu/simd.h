@@ -132,6 +132,17 @@ LT_INLINE vf min(vf a, vf b) {
   return a < b ? a : b;
 }
 
+LT_INLINE vf sqrt(vf x) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);  // the plain one warns in GCC 12
+#elif defined(__AVX2__)
+  return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+  for (int i = 0; i < kWidth; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
 // One fixed order: pairs at distance width/2, then width/4, ...
 LT_INLINE float sum(vf x) {
   float lane[kWidth];

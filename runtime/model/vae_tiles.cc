@@ -112,6 +112,7 @@ void TiledVaeDecoder::decode_round(ConstTensor latents, const VaeDecoder::Sink& 
     pictures.push_back(pool.take(h_ * scale_, w_ * scale_, config.out_channels));
     pictures.back().fill_zero();
   }
+  pool.trim();
   for (size_t tile = 0; tile < tiles_.size(); ++tile) decode_tile(tile, latents, pictures, stream);
   for (OwnedTensor& picture : pictures) decoder_.show(std::move(picture), sink);
   first_ = false;
