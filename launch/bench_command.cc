@@ -15,7 +15,8 @@ using Bench = void (*)(const BenchSetup&);
 
 const std::map<std::string, Bench>& benches() {
   static const std::map<std::string, Bench> table = {
-      {"attention", bench_attention}, {"block", bench_block}, {"gemm", bench_gemm},
+      {"attention", bench_attention}, {"block", bench_block}, {"channel", bench_channel},
+      {"gemm", bench_gemm},           {"stage", bench_stage}, {"store", bench_store},
       {"text", bench_text},           {"vae", bench_vae},     {"weights", bench_weights},
   };
   return table;
@@ -47,6 +48,13 @@ int run_bench(const BenchOptions& options) {
   setup.dtype = choose_precision(options.dtype);
   setup.threads = choose_threads(options.threads);
   setup.repeat = static_cast<int>(options.repeat);
+  setup.vae_tile = options.vae_tile;
+  setup.first_layer = options.first_layer;
+  setup.last_layer = options.last_layer;
+  setup.block = options.block;
+  setup.overlap = options.overlap;
+  setup.mpi = options.mpi;
+  setup.folder = options.folder;
   setup.model = options.model;
   setup.json = options.json;
   bench->second(setup);

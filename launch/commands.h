@@ -28,6 +28,7 @@ struct DecodeOptions {
   std::optional<int64_t> end;
   DeviceChoice device = DeviceChoice::automatic;
   Precision precision = Precision::automatic;
+  std::optional<int64_t> vae_tiles;  // as RunConfig::Output
   int threads = 0;
   bool progress = true;
 };
@@ -43,11 +44,14 @@ struct VerifyOptions {
 
 struct BenchOptions {
   std::string name;  // one of bench_names()
-  std::filesystem::path model, json;
+  std::filesystem::path model, json, folder;
   int64_t dim = 1536, heads = 12, head_dim = 128, ffn = 8960, tokens = 3120;
   int64_t kv_tokens = 0;  // 0: tokens
   int64_t vae_dim = 96, width = 64, height = 48;
-  int64_t frames = 0;  // of video, 0: 9, 81 and 401 one after the other
+  int64_t frames = 0;    // of video, 0: 9, 81 and 401 one after the other
+  int64_t vae_tile = 0;  // pixels, 0: whole pictures
+  int64_t first_layer = 0, last_layer = 2, block = 8, overlap = 4;  // of a stage's visit
+  bool mpi = false;                                                 // started by mpirun or srun
   Precision dtype = Precision::f32;
   DeviceChoice device = DeviceChoice::automatic;
   int threads = 0;

@@ -57,6 +57,9 @@ const std::vector<ConfigFlag>& config_flags() {
        "run folder (default: runs/ and a name made of prompt and seed)"},
       {"output.video", "--video", "FILE", kOutput,
        "video file, in the run folder unless absolute (default video.mp4)"},
+      {"output.vae_tiles", "--vae-tiles,--vae-tiling,--vae-tile", "N", kOutput,
+       "decode in overlapping tiles of N pixels a side: auto, off or a multiple of 64 (default "
+       "auto: 256 when whole pictures would take more than half of the memory)"},
       {"checkpoint.every", "--checkpoint-every", "N", kOutput,
        "finished blocks between commits of the queue's state (default: as often as costs 1 %)"},
       {"checkpoint.maxh", "--maxh", "HOURS", kOutput,

@@ -1,4 +1,6 @@
 // `longtake decode`: pictures from the latent stream of a run, finished or not.
+#include <algorithm>
+
 #include "launch/commands.h"
 #include "launch/config_file.h"
 #include "launch/log.h"
@@ -55,7 +57,8 @@ int run_decode(const DecodeOptions& options) {
   if (vae.z_dim != id.channels)
     fail(ExitCode::usage, "{} has latents of {} channels, the VAE of {} decodes {}",
          options.run.string(), id.channels, model.string(), vae.z_dim);
-  const VideoTarget target = target_of(options, reader, vae);
+  VideoTarget target = target_of(options, reader, vae);
+  target.tile = choose_vae_tile(options.vae_tiles, vae, id.height, id.width);
   ThreadPool pool(choose_threads(options.threads));
   const StreamRef stream(pool);
   VideoOutput video(
@@ -68,10 +71,11 @@ int run_decode(const DecodeOptions& options) {
   for (size_t block = 0; block < reader.blocks().size() && video.frames() < state.total_frames;
        ++block) {
     const OwnedTensor latents = reader.read(block);
-    for (int64_t t = 0; t < latents.dim(0); ++t) {
-      video.push(latents.view().rows(t, t + 1), stream);
+    for (int64_t t = 0; t < latents.dim(0); t += video.at_once()) {
+      const int64_t end = std::min(latents.dim(0), t + video.at_once());
+      video.push(latents.view().rows(t, end), stream);
       state.frames = video.frames();
-      state.blocks = static_cast<int64_t>(block) + (t + 1 == latents.dim(0) ? 1 : 0);
+      state.blocks = static_cast<int64_t>(block) + (end == latents.dim(0) ? 1 : 0);
       progress.update(state);
     }
   }

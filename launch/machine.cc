@@ -1,11 +1,14 @@
 #include "launch/machine.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
 
 #include "kernels/base/error.h"
+#include "launch/log.h"
+#include "runtime/model/vae_decoder.h"
 
 namespace longtake {
 
@@ -15,6 +18,20 @@ int choose_threads(int asked) {
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+int64_t choose_vae_tile(std::optional<int64_t> asked, const VaeConfig& vae, int64_t h, int64_t w) {
+  if (asked) return *asked;
+  constexpr int64_t kSide = 256;
+  const double needed = decode_bytes(vae, h, w);
+  const double memory =
+      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  if (needed <= 0.5 * memory) return 0;
+  log_info(
+      "whole pictures would take {:.1f} GB of this machine's {:.1f} GB: decoding in tiles of "
+      "{} pixels (--vae-tiles)",
+      needed * 1e-9, memory * 1e-9, kSide);
+  return kSide;
 }
 
 DType choose_precision(Precision precision) {

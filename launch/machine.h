@@ -1,6 +1,9 @@
 // Threads and precision that a command uses when nobody says anything.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+
 #include "kernels/base/dtype.h"
 #include "launch/run_config.h"
 
@@ -8,6 +11,10 @@ namespace longtake {
 
 // `asked` > 0, else the processors this process may use.
 int choose_threads(int asked);
+
+// Side of the VAE's tiles in pixels, 0 for none. `asked`, else 0 unless decoding whole pictures of
+// h x w latents would take more than half of the machine's memory: then 256. Says so in the log.
+int64_t choose_vae_tile(std::optional<int64_t> asked, const VaeConfig& vae, int64_t h, int64_t w);
 
 // auto is f32 on the CPU: exact, and the speed of bf16 needs a processor that multiplies it.
 DType choose_precision(Precision precision);

@@ -59,6 +59,7 @@ class Parser {
   void apply_size();
   void apply_prompts();
   void apply_frame_range();
+  void apply_layers();
   void finish_command(const CLI::App& command);
 
   void add_setting(CLI::App* command, const char* setting, const std::string& flags,
@@ -71,7 +72,7 @@ class Parser {
   std::map<std::string, std::optional<std::string>> settings_;
   std::map<std::string, std::string> flag_of_;
   std::filesystem::path resume_;
-  std::optional<std::string> config_file_, prompt_, prompt_file_, size_, frame_range_;
+  std::optional<std::string> config_file_, prompt_, prompt_file_, size_, frame_range_, layers_;
   std::optional<double> seconds_;
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
   int threads_;
@@ -199,6 +200,8 @@ void Parser::add_decode() {
       ->add_option("--model,--model-path", out_.decode.model,
                    "model folder (default: the one of the run)")
       ->type_name("FOLDER");
+  add_setting(command, "output.vae_tiles", "--vae-tiles,--vae-tiling,--vae-tile", "N", "Machine",
+              "decode in overlapping tiles of N pixels a side: auto, off or a multiple of 64");
   command->add_option("--device", settings_["device"], "auto, cpu or cuda")
       ->type_name("NAME")
       ->group("Machine");
@@ -248,12 +251,19 @@ void Parser::add_bench() {
   number("--width", b.width, "pixels of a video frame");
   number("--height", b.height, "pixels of a video frame");
   number("--frames", b.frames, "frames of video, 0: 9, 81 and 401", 0);
+  number("--vae-tile", b.vae_tile, "pixels of the VAE's tiles, 0: whole pictures", 0);
+  number("--block", b.block, "latent frames of a stage's visit; tokens are shared out among them");
+  number("--overlap", b.overlap, "latent frames that it sees of each neighbour", 0);
+  command->add_option("--layers", layers_, "layers A to B - 1 of the stage (default 0:2)")
+      ->type_name("A:B");
   number("--repeat", b.repeat, "repetitions");
   command->add_option("--dtype", settings_["precision"], "f32 or bf16 (default f32)")
       ->type_name("NAME");
   command->add_option("--model", b.model, "model folder, for the benches that need weights")
       ->type_name("FOLDER");
   command->add_option("--device", settings_["device"], "auto, cpu or cuda")->type_name("NAME");
+  command->add_option("--folder", b.folder, "where bench store writes (default: temporary files)")
+      ->type_name("FOLDER");
   command->add_option("--json", b.json, "also write the rows to FILE")->type_name("FILE");
   add_machine(command);
   add_common(command, false);
@@ -333,6 +343,19 @@ void Parser::apply_frame_range() {
                   fmt::format("expected frames such as 0:81, :81 or 40:, found `{}`", text));
 }
 
+void Parser::apply_layers() {
+  if (!layers_) return;
+  BenchOptions& b = out_.bench;
+  const size_t colon = layers_->find(':');
+  const std::string_view text = *layers_;
+  const bool good = colon != std::string::npos &&
+                    parse_whole(text.substr(0, colon), b.first_layer) &&
+                    parse_whole(text.substr(colon + 1), b.last_layer) && 0 <= b.first_layer &&
+                    b.first_layer < b.last_layer && b.last_layer <= 1000;
+  if (!good)
+    problems_.add("--layers", fmt::format("expected layers such as 0:2, found `{}`", text));
+}
+
 void Parser::finish_command(const CLI::App& command) {
   const std::string name = command.get_name();
   const bool progress = !no_progress_ && !quiet_;
@@ -361,6 +384,7 @@ void Parser::finish_command(const CLI::App& command) {
       if (!wrong.empty()) problems_.add("--output", wrong);
     }
     out_.decode.device = out_.config.device, out_.decode.precision = out_.config.precision;
+    out_.decode.vae_tiles = out_.config.output.vae_tiles;
     out_.decode.threads = threads_, out_.decode.progress = progress;
   } else if (name == "bench") {
     out_.command = Command::bench;
@@ -368,6 +392,8 @@ void Parser::finish_command(const CLI::App& command) {
     apply_settings();
     out_.bench.device = out_.config.device, out_.bench.dtype = out_.config.precision;
     out_.bench.threads = threads_;
+    out_.bench.mpi = mpi_;
+    apply_layers();
   } else {
     out_.command = name == "info" ? Command::info : Command::verify;
   }

@@ -72,6 +72,7 @@ struct RunConfig {
   struct Output {
     std::filesystem::path run;  // empty: choose_defaults() makes one from prompt and seed
     std::filesystem::path video = "video.mp4";  // in the run folder unless absolute
+    std::optional<int64_t> vae_tiles;           // side in pixels, 0: whole pictures; absent: auto
     bool latents_only = false;
   } output;
 };

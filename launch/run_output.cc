@@ -23,8 +23,13 @@ RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, 
   if (!store_.notice().empty()) log_warning("{}", store_.notice());
   const RunConfig& c = job.config;
   if (!c.output.latents_only) {
-    const VideoTarget target{c.output.run / c.output.video, c.output.run / "preview.png",
-                             c.video.fps, 0, c.video.frames};
+    const VaeConfig vae = job.folder.vae_config.value_or(VaeConfig{});
+    const VideoTarget target{c.output.run / c.output.video,
+                             c.output.run / "preview.png",
+                             c.video.fps,
+                             0,
+                             c.video.frames,
+                             choose_vae_tile(c.output.vae_tiles, vae, job.height, job.width)};
     video_.emplace(
         job.folder, target, c.video.height, c.video.width,
         [](const std::string& notice) { log_warning("{}", notice); }, StreamRef(pool));

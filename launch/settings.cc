@@ -134,6 +134,25 @@ Setting video_path() {
           false,    true};
 }
 
+// auto, off or the side of a tile. Tiles lie three quarters of it apart, and that is a whole number
+// of latent positions.
+Setting vae_tiles() {
+  constexpr IntegerRange kSide{64, 16384, 64};
+  const auto set = [kSide](RunConfig& c, std::string_view text, const fs::path&) {
+    if (text == "off") {
+      c.output.vae_tiles = 0;
+      return std::string();
+    }
+    std::string problem = parse(text, kSide, c.output.vae_tiles);
+    if (!problem.empty()) problem.replace(problem.find(", or auto"), 9, ", auto or off");
+    return problem;
+  };
+  const auto get = [](const RunConfig& c) {
+    return c.output.vae_tiles == 0 ? "off" : text_of(c.output.vae_tiles);
+  };
+  return {"output", "vae_tiles", set, get, false, false};
+}
+
 Setting negative_prompt() {
   const auto set = [](RunConfig& c, std::string_view text, const fs::path&) {
     if (!is_utf8(text)) return std::string("the negative prompt is not UTF-8");
@@ -208,6 +227,7 @@ std::vector<Setting> run_settings() {
       path("input", "noise", false, LT_FIELD(input.noise)),
       path("output", "run", false, LT_FIELD(output.run)),
       video_path(),
+      vae_tiles(),
       choice<bool>("output", "latents_only", false, {{"false", false}, {"true", true}},
                    LT_FIELD(output.latents_only)),
   };

@@ -5,17 +5,18 @@
 namespace longtake::cpu::LT_ISA_NS {
 namespace {
 
-// f(i, lane): lane loads a full vector, or one element in every lane for the tail.
+// f(i, lane): lane loads a full vector, or what is left of one for the tail.
 struct FullLanes {
   template <class T>
   LT_INLINE vf get(const T* p) {
     return load(p);
   }
 };
-struct OneLane {
+struct SomeLanes {
+  int64_t n;
   template <class T>
-  LT_INLINE vf get(const T* p) {
-    return set1(load1(p));
+  inline __attribute__((always_inline)) vf get(const T* p) const {
+    return load_some(p, n);
   }
 };
 
@@ -23,7 +24,7 @@ template <class Y, class F>
 LT_INLINE void map(Y* y, int64_t n, F f) {
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) store(y + i, f(i, FullLanes{}));
-  for (; i < n; ++i) store1(y + i, f(i, OneLane{})[0]);
+  if (i < n) store_some(y + i, f(i, SomeLanes{n - i}), n - i);
 }
 
 enum { kNone, kGelu, kSilu };  // longtake::Activation

@@ -15,19 +15,19 @@ LT_INLINE float row_sum(const T* x, int64_t dim, F f) {
   for (; i + kAccumulators * kWidth <= dim; i += kAccumulators * kWidth)
     for (int j = 0; j < kAccumulators; ++j) acc[j] += f(load(x + i + j * kWidth));
   for (; i + kWidth <= dim; i += kWidth) acc[0] += f(load(x + i));
-  float total = sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
-  for (; i < dim; ++i) total += f(set1(load1(x + i)))[0];
-  return total;
+  if (i < dim) acc[1] += keep_lanes(f(load_some(x + i, dim - i)), dim - i);
+  return sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
 
-// y[i] = f(vector of x, i) over a row; the tail goes through single lanes.
+// y[i] = f(vector of x, i) over a row.
 template <class X, class Y, class F>
 LT_INLINE void row_map(const X* x, Y* y, int64_t dim, F f) {
   int64_t i = 0;
   for (; i + kWidth <= dim; i += kWidth)
     store(y + i, f(load(x + i), i, [](const float* p) { return load(p); }));
-  for (; i < dim; ++i)
-    store1(y + i, f(set1(load1(x + i)), i, [](const float* p) { return set1(*p); })[0]);
+  const int64_t n = dim - i;
+  if (n == 0) return;
+  store_some(y + i, f(load_some(x + i, n), i, [n](const float* p) { return load_some(p, n); }), n);
 }
 
 template <class Y>
@@ -93,6 +93,32 @@ void rms_rows(const RmsRows& r) {
   }
 }
 
+// Several rows in a vector: dim is a power of two up to kWidth. Sums of neighbours at distance 1,
+// 2, 4 ... leave in every lane the sum of its row.
+void channel_norm_narrow(const ChannelNormRows& r) {
+  const float root = __builtin_sqrtf(static_cast<float>(r.dim));
+  const float* x = static_cast<const float*>(r.x);
+  float* y = static_cast<float*>(r.y);
+  vi lane;
+  vf gamma;
+  for (int i = 0; i < kWidth; ++i) {
+    lane[i] = i;
+    gamma[i] = r.gamma[i % r.dim];
+  }
+  for (int64_t i = r.begin * r.dim; i < r.end * r.dim; i += kWidth) {
+    const int64_t n = r.end * r.dim - i;
+    const vf v = n < kWidth ? load_some(x + i, n) : load(x + i);
+    vf total = v * v;
+    for (int32_t step = 1; step < r.dim; step *= 2) total += shuffle(total, total, lane ^ step);
+    vf out = v * (root / max(sqrt(total), set1(1e-12f))) * gamma;
+    if (r.activate) out = silu(out);
+    if (n < kWidth)
+      store_some(y + i, out, n);
+    else
+      store(y + i, out);
+  }
+}
+
 template <class X, class Y>
 void channel_norm_rows(const ChannelNormRows& r) {
   const float root = __builtin_sqrtf(static_cast<float>(r.dim));
@@ -134,7 +160,9 @@ void rms(const RmsRows& r) {
 
 void channel_norm(const ChannelNormRows& r) {
   const bool x32 = r.x_type == RowType::f32, y32 = r.y_type == RowType::f32;
-  if (x32 && y32)
+  if (x32 && y32 && r.dim <= kWidth && (r.dim & (r.dim - 1)) == 0)
+    channel_norm_narrow(r);
+  else if (x32 && y32)
     channel_norm_rows<float, float>(r);
   else if (x32)
     channel_norm_rows<float, uint16_t>(r);

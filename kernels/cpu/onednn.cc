@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "kernels/base/error.h"
@@ -164,6 +165,58 @@ void reorder(const memory::desc& from, const void* data, const memory::desc& to,
   thread_stream().wait();
 }
 
+// A thread's way to run one primitive: what oneDNN calls memories are made once, since for small
+// images making them takes as long as the arithmetic.
+class Execution {
+ public:
+  struct Argument {
+    int index;
+    memory::desc desc;
+  };
+  Execution(const dnnl::primitive& primitive, const std::vector<Argument>& arguments)
+      : primitive_(primitive.get()) {
+    for (const Argument& argument : arguments) {
+      memories_.emplace_back(argument.desc, engine(), nullptr);
+      args_.push_back({argument.index, memories_.back().get()});
+    }
+    args_.emplace_back();  // weights
+  }
+
+  // Of this thread; primitives are never freed.
+  template <class Make>
+  static Execution& of(const void* primitive, Make&& make) {
+    thread_local std::unordered_map<const void*, Execution> all;
+    const auto found = all.find(primitive);
+    return found != all.end() ? found->second : all.emplace(primitive, make()).first->second;
+  }
+
+  void set(size_t argument, const void* data) {
+    memories_[argument].set_data_handle(const_cast<void*>(data));
+  }
+  void execute(int weight_index, const memory::desc& weight_desc, const void* weight) {
+    args_.back() = {weight_index, weight_memory(weight_desc, weight)};
+    const dnnl_status_t status = dnnl_primitive_execute(
+        primitive_, thread_stream().get(), static_cast<int>(args_.size()), args_.data());
+    dnnl::error::wrap_c_api(status, "could not execute a primitive");
+  }
+
+ private:
+  // Weights stay where they are; layers of one shape share a primitive.
+  dnnl_memory_t weight_memory(const memory::desc& desc, const void* weight) {
+    constexpr size_t kMost = 256;
+    const auto found = weights_.find(weight);
+    if (found != weights_.end()) return found->second.get();
+    if (weights_.size() == kMost) weights_.clear();  // models come and go
+    return weights_.emplace(weight, memory(desc, engine(), const_cast<void*>(weight)))
+        .first->second.get();
+  }
+
+  const_dnnl_primitive_t primitive_;
+  std::vector<memory> memories_;
+  std::vector<dnnl_exec_arg_t> args_;
+  std::unordered_map<const void*, memory> weights_;
+};
+
 }  // namespace
 
 bool multiplies_bf16() {
@@ -214,14 +267,15 @@ void Matmul::pack(const void* weight, DType weight_dtype, int64_t n, int64_t k, 
 void Matmul::run(const void* a, const void* b, float* c, ThreadPool& pool, int worker) const {
   const Primitive& p = *primitive_;
   guarded("matmul", [&] {
-    const auto memory_at = [](const memory::desc& desc, const void* data) {
-      return memory(desc, engine(), const_cast<void*>(data));
-    };
-    void* scratch = pool.scratch(worker, p.scratch.get_size(), kScratchSlot);
-    p.primitive.execute(thread_stream(), {{DNNL_ARG_SRC, memory_at(p.a, a)},
-                                          {DNNL_ARG_WEIGHTS, memory_at(p.b, b)},
-                                          {DNNL_ARG_DST, memory_at(p.c, c)},
-                                          {DNNL_ARG_SCRATCHPAD, memory_at(p.scratch, scratch)}});
+    Execution& run = Execution::of(&p, [&] {
+      return Execution(
+          p.primitive,
+          {{DNNL_ARG_SRC, p.a}, {DNNL_ARG_DST, p.c}, {DNNL_ARG_SCRATCHPAD, p.scratch}});
+    });
+    run.set(0, a);
+    run.set(1, c);
+    run.set(2, pool.scratch(worker, p.scratch.get_size(), kScratchSlot));
+    run.execute(DNNL_ARG_WEIGHTS, p.b, b);
     return 0;
   });
 }
@@ -282,16 +336,17 @@ void Conv::run(const float* in, const void* weight, const float* bias, float* ou
                int worker) const {
   const Primitive& p = *primitive_;
   guarded("convolution", [&] {
-    const auto memory_at = [](const memory::desc& desc, const void* data) {
-      return memory(desc, engine(), const_cast<void*>(data));
-    };
-    void* scratch = pool.scratch(worker, p.scratch.get_size(), kScratchSlot);
-    std::unordered_map<int, memory> args{{DNNL_ARG_SRC, memory_at(p.in, in)},
-                                         {DNNL_ARG_WEIGHTS, memory_at(p.weight, weight)},
-                                         {DNNL_ARG_DST, memory_at(p.out, out)},
-                                         {DNNL_ARG_SCRATCHPAD, memory_at(p.scratch, scratch)}};
-    if (bias) args.emplace(DNNL_ARG_BIAS, memory_at(p.bias, bias));
-    p.primitive.execute(thread_stream(), args);
+    Execution& run = Execution::of(&p, [&] {
+      std::vector<Execution::Argument> arguments{
+          {DNNL_ARG_SRC, p.in}, {DNNL_ARG_DST, p.out}, {DNNL_ARG_SCRATCHPAD, p.scratch}};
+      if (bias) arguments.push_back({DNNL_ARG_BIAS, p.bias});
+      return Execution(p.primitive, arguments);
+    });
+    run.set(0, in);
+    run.set(1, out);
+    run.set(2, pool.scratch(worker, p.scratch.get_size(), kScratchSlot));
+    if (bias) run.set(3, bias);
+    run.execute(DNNL_ARG_WEIGHTS, p.weight, weight);
     return 0;
   });
 }

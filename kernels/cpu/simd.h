@@ -81,6 +81,37 @@ LT_INLINE void store1(uint16_t* p, float x) {
   *p = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+// The first n < kWidth lanes, for tails; the others are zero, or not stored.
+LT_INLINE vf keep_lanes(vf x, int64_t n) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_mov_ps(static_cast<__mmask16>((1u << n) - 1u), (__m512)x);
+#else
+  vi lane;
+  for (int i = 0; i < kWidth; ++i) lane[i] = i;
+  return lane < static_cast<int32_t>(n) ? x : vf{};
+#endif
+}
+template <class T>
+LT_INLINE vf load_some(const T* p, int64_t n) {
+  float lane[kWidth] = {};
+  for (int64_t i = 0; i < n; ++i) lane[i] = load1(p + i);
+  return load(lane);
+}
+template <class T>
+LT_INLINE void store_some(T* p, vf x, int64_t n) {
+  T lane[kWidth];
+  store(lane, x);
+  for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
+}
+#if defined(__AVX512F__)
+LT_INLINE vf load_some(const float* p, int64_t n) {
+  return (vf)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
+}
+LT_INLINE void store_some(float* p, vf x, int64_t n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), (__m512)x);
+}
+#endif
+
 // Lanes of a, numbered from 0, and of b, from kWidth on, in the order of `index`. Clang's own
 // shuffle takes literal constants only.
 LT_INLINE vf shuffle(vf a, vf b, vi index) {
@@ -99,6 +130,17 @@ LT_INLINE vf max(vf a, vf b) {
 }
 LT_INLINE vf min(vf a, vf b) {
   return a < b ? a : b;
+}
+
+LT_INLINE vf sqrt(vf x) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);  // the plain one warns in GCC 12
+#elif defined(__AVX2__)
+  return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+  for (int i = 0; i < kWidth; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
 }
 
 // One fixed order: pairs at distance width/2, then width/4, ...

@@ -58,8 +58,9 @@ std::string cpu_model() {
   return "unknown";
 }
 
-std::string text(const std::variant<int64_t, std::string>& value) {
+std::string text(const BenchRow::Label::second_type& value) {
   if (const auto* number = std::get_if<int64_t>(&value)) return fmt::format("{}", *number);
+  if (const auto* number = std::get_if<double>(&value)) return fmt::format("{:.2f}", *number);
   return std::get<std::string>(value);
 }
 
@@ -70,7 +71,7 @@ nlohmann::ordered_json to_json(const BenchRow& row) {
   j["seconds_median"] = row.time.median_s;
   j["seconds_min"] = row.time.min_s;
   j["seconds_max"] = row.time.max_s;
-  j["seconds_cpu"] = row.time.cpu_s;
+  if (row.time.cpu_s > 0) j["seconds_cpu"] = row.time.cpu_s;
   j["rate"] = row.rate;
   j["unit"] = row.unit;
   if (row.peak_share) j["peak_share"] = *row.peak_share;
@@ -124,9 +125,9 @@ void BenchReport::add(BenchRow row) {
   const std::string share = row.peak_share ? fmt::format("{:.1f}", 100 * *row.peak_share) : "-";
   const std::string error = row.error ? fmt::format("{:.1e}", *row.error) : "-";
   const double cpu = 100 * row.time.cpu_s / (row.time.median_s * setup_.threads);
-  fmt::print("{} {:>10.3f} {:>10.3f} {:>10.3f} {:>6.0f} {:>10.1f} {:>7} {:>9}\n", line,
-             1e3 * row.time.min_s, 1e3 * row.time.median_s, 1e3 * row.time.max_s, cpu, row.rate,
-             share, error);
+  fmt::print("{} {:>10.3f} {:>10.3f} {:>10.3f} {:>6} {:>10.1f} {:>7} {:>9}\n", line,
+             1e3 * row.time.min_s, 1e3 * row.time.median_s, 1e3 * row.time.max_s,
+             row.time.cpu_s > 0 ? fmt::format("{:.0f}", cpu) : "-", row.rate, share, error);
   std::fflush(stdout);
   rows_.push_back(std::move(row));
 }

@@ -26,26 +26,31 @@ struct BenchSetup {
   int64_t vae_dim = 96;
   int64_t width = 64, height = 48;             // pixels
   std::vector<int64_t> frames = {9, 81, 401};  // of video, one row each
+  int64_t vae_tile = 0;                        // pixels, 0: whole pictures
+  int64_t first_layer = 0, last_layer = 2;     // of a stage: [first, last)
+  int64_t block = 8, overlap = 4;              // latent frames of own tokens, of each neighbour
   DType dtype = DType::f32;                    // f32 or bf16
   int threads = 1;
   int repeat = 5;
-  std::filesystem::path model;  // empty: random weights
-  std::filesystem::path json;   // empty: none
+  bool mpi = false;              // started by mpirun
+  std::filesystem::path model;   // empty: random weights
+  std::filesystem::path folder;  // to write in; empty: the system's for temporary files
+  std::filesystem::path json;    // empty: none
 };
 
 struct BenchTiming {
   double min_s = 0, median_s = 0, max_s = 0;
   double cpu_s = 0;  // median of the processor time of all threads: below threads * median_s when
-                     // other programs run on the same cores
+                     // other programs run on the same cores; 0: not measured
   double share = 0;  // median of (rate of a repetition / peak measured right before it)
 };
 
 struct BenchRow {
-  using Label = std::pair<std::string, std::variant<int64_t, std::string>>;
+  using Label = std::pair<std::string, std::variant<int64_t, double, std::string>>;
   std::vector<Label> labels;  // the same names in every row of a bench
   BenchTiming time;
   double rate = 0;   // in `unit`, at the median
-  std::string unit;  // "GFLOP/s", "GB/s"
+  std::string unit;  // "GFLOP/s", "GB/s", "MB/s"
   std::optional<double> peak_share;
   std::optional<double> error;  // largest relative difference to the double-precision reference
 };
@@ -78,7 +83,10 @@ class BenchReport {
 
 void bench_attention(const BenchSetup& setup);
 void bench_block(const BenchSetup& setup);
+void bench_channel(const BenchSetup& setup);
 void bench_gemm(const BenchSetup& setup);
+void bench_stage(const BenchSetup& setup);
+void bench_store(const BenchSetup& setup);
 void bench_text(const BenchSetup& setup);
 void bench_vae(const BenchSetup& setup);
 void bench_weights(const BenchSetup& setup);

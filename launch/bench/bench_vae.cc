@@ -1,13 +1,15 @@
 // Decoding random latents with a VAE of random weights (--vae-dim is the base width, 96 in Wan 2.1)
-// or with a model's. Operations are those of the model as it is written down, whatever shortcuts
-// the decoder takes. MB is the peak memory: it must not grow with the number of frames.
+// or with a model's, whole or in tiles. Operations are those of the model as it is written down,
+// whatever shortcuts the decoder takes. MB is the peak memory: it must not grow with the number of
+// frames.
+#include <algorithm>
 #include <chrono>
 
 #include "launch/bench/bench.h"
 #include "launch/bench/normal_numbers.h"
 #include "launch/bench/peak_memory.h"
 #include "launch/bench/random_vae.h"
-#include "runtime/model/vae_decoder.h"
+#include "runtime/model/vae_tiles.h"
 
 namespace longtake {
 
@@ -51,22 +53,25 @@ void bench_vae(const BenchSetup& setup) {
   const TemporaryFolder folder;
   const Source source = find_source(setup, folder);
   const Weights weights(source.path, WeightsOf::vae);
-  VaeDecoder decoder(weights, source.config, stream);
+  VaeDecoder whole(weights, source.config, stream);
+  TiledVaeDecoder decoder(whole, setup.vae_tile, folder.path());
   const int64_t side = source.config.spatial_factor;
   LT_CHECK(setup.width % side == 0 && setup.height % side == 0,
            "bench vae: expected a size of multiples of {}, found {}x{}", side, setup.width,
            setup.height);
   const int64_t h = setup.height / side, w = setup.width / side;
-  const OwnedTensor latent = normal_tensor(DType::f32, {source.config.z_dim, h, w}, 2);
+  const OwnedTensor some =
+      normal_tensor(DType::f32, {decoder.at_once(), source.config.z_dim, h, w}, 2);
   BenchReport report("vae", setup);
   for (const int64_t frames : setup.frames) {
     const int64_t latents = (frames - 1) / source.config.temporal_factor + 1;
     const double flops = vae_decoder_flops(source.config, latents, h, w);
     const auto decode = [&] {
       decoder.reset();
-      for (int64_t t = 0; t < latents; ++t)
+      for (int64_t t = 0; t < latents; t += decoder.at_once())
         decoder.decode(
-            latent, [](ConstTensor) {}, stream);
+            ConstTensor(some).rows(0, std::min(decoder.at_once(), latents - t)), [](ConstTensor) {},
+            stream);
     };
     BenchRow row;
     reset_peak_memory();
@@ -78,9 +83,11 @@ void bench_vae(const BenchSetup& setup) {
         {"width", setup.width},
         {"height", setup.height},
         {"dim", source.config.decoder_base_dim},
+        {"tile", setup.vae_tile},
         {"frames", frames},
         {"ms/latent", static_cast<int64_t>(1e3 * row.time.median_s / static_cast<double>(latents))},
-        {"MB", peak_memory_bytes() / 1000000}};
+        {"MB", peak_memory_bytes() / 1000000},
+        {"frames MB", whole.pool().peak_bytes() / 1000000}};
     row.rate = flops / row.time.median_s * 1e-9;
     row.unit = "GFLOP/s";
     row.peak_share = row.time.share;

@@ -128,8 +128,9 @@ void write_random_weights(const std::filesystem::path& path, std::span<const Ran
   if (!file) fail(ExitCode::cannot_create, "cannot write {}", path.string());
 }
 
-TemporaryFolder::TemporaryFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "longtake_XXXXXX").string();
+TemporaryFolder::TemporaryFolder(const std::filesystem::path& place) {
+  const auto in = place.empty() ? std::filesystem::temp_directory_path() : place;
+  std::string name = (in / "longtake_XXXXXX").string();
   if (!::mkdtemp(name.data())) fail(ExitCode::cannot_create, "cannot create folder {}", name);
   path_ = name;
 }

@@ -29,10 +29,10 @@ std::vector<RandomTensor> text_encoder_tensors(const TextEncoderConfig& config);
 void write_random_weights(const std::filesystem::path& path, std::span<const RandomTensor> tensors,
                           DType dtype, uint64_t seed);
 
-// A folder in the system's place for temporary files, gone with the object.
+// A folder in `place`, by default the system's for temporary files, gone with the object.
 class TemporaryFolder {
  public:
-  TemporaryFolder();
+  explicit TemporaryFolder(const std::filesystem::path& place = {});
   ~TemporaryFolder();
   TemporaryFolder(const TemporaryFolder&) = delete;
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;

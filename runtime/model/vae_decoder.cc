@@ -96,6 +96,11 @@ VaeState VaeDecoder::new_state() const {
   return state;
 }
 
+void VaeDecoder::reset() {
+  release(std::move(state_), pool_);
+  state_ = new_state();
+}
+
 // [z, h, w] -> [h, w, z] in the VAE's own scale.
 OwnedTensor VaeDecoder::denormalised(ConstTensor latent, StreamRef stream) {
   const int64_t z = config_.z_dim, h = latent.dim(1), w = latent.dim(2);
@@ -185,35 +190,6 @@ void VaeDecoder::show(OwnedTensor raw, const Sink& sink) {
   sink(pixels);
   pool_.give(std::move(raw));
   pool_.give(std::move(pixels));
-}
-
-double decode_flops(const VaeConfig& config, int64_t h, int64_t w) {
-  const auto conv = [](int64_t in, int64_t out, int64_t taps, double positions) {
-    return 2.0 * static_cast<double>(in * out * taps) * positions;
-  };
-  const size_t levels = config.dim_mult.size();
-  const int64_t top = config.decoder_base_dim * config.dim_mult.back();
-  double positions = static_cast<double>(h * w), frames = 1;
-  double total = conv(config.z_dim, top, 27, positions) + 4 * conv(top, top, 27, positions) +
-                 conv(top, 4 * top, 1, positions) +
-                 4 * positions * positions * static_cast<double>(top);
-  int64_t in = top;
-  for (size_t i = 0; i < levels; ++i) {
-    const int64_t out = config.decoder_base_dim * config.dim_mult[levels - 1 - i];
-    total +=
-        frames * (conv(in, out, 27, positions) +
-                  static_cast<double>(2 * config.res_blocks + 1) * conv(out, out, 27, positions));
-    if (i + 1 == levels) break;
-    if (config.temporal_downsample[levels - 2 - i]) {
-      total += frames * conv(out, 2 * out, 3, positions);
-      frames *= 2;
-    }
-    positions *= 4;
-    in = config.residual ? out : out / 2;
-    total += frames * conv(out, in, 9, positions);
-  }
-  return total + frames * conv(config.decoder_base_dim * config.dim_mult.front(),
-                               config.out_channels, 27, positions);
 }
 
 }  // namespace longtake

@@ -29,6 +29,9 @@ class Upsampler {
 
 // Floating-point operations for one latent frame of h x w, after the first.
 double decode_flops(const VaeConfig& config, int64_t h, int64_t w);
+// Memory for frames while latents of h x w are decoded, without the weights; not less than it
+// takes.
+double decode_bytes(const VaeConfig& config, int64_t h, int64_t w);
 
 class VaeDecoder {
  public:
@@ -38,7 +41,7 @@ class VaeDecoder {
   using Sink = std::function<void(ConstTensor frame)>;
   // latent: normalised model latents f32 [z, h, w] of the next latent frame.
   void decode(ConstTensor latent, const Sink& sink, StreamRef stream);
-  void reset() { state_ = new_state(); }  // the next latent frame starts a new video
+  void reset();  // the next latent frame starts a new video
 
   // The same in steps, for several videos at a time (the tiles of one, for instance): what the last
   // convolution gives, f32 [height / patch, width / patch, out_channels], and its picture.

@@ -81,9 +81,13 @@ void VaeEncoder::add_levels(const Weights& weights, StreamRef stream) {
 }
 
 void VaeEncoder::reset() {
+  release(std::move(state_), pool_);
   state_ = {};
   state_.slots.resize(static_cast<size_t>(slots_));
-  for (Level& level : levels_) level.shortcut = OwnedTensor();
+  for (Level& level : levels_) {
+    pool_.give(std::move(level.shortcut));
+    level.shortcut = OwnedTensor();
+  }
 }
 
 // Pixels to patches: the offset in the row is the slower one (wan.md 5.4).

@@ -1,5 +1,6 @@
 #include "runtime/model/vae_layers.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -42,11 +43,19 @@ OwnedTensor FramePool::take(int64_t height, int64_t width, int64_t channels) {
     free_.erase(free_.begin() + static_cast<ptrdiff_t>(i));
     return frame;
   }
-  return OwnedTensor(DType::f32, shape);
+  OwnedTensor frame(DType::f32, shape);
+  bytes_ += static_cast<int64_t>(frame.bytes());
+  peak_bytes_ = std::max(peak_bytes_, bytes_);
+  return frame;
 }
 
 void FramePool::give(OwnedTensor&& frame) {
   if (frame) free_.push_back(std::move(frame));
+}
+
+void FramePool::trim() {
+  for (const OwnedTensor& frame : free_) bytes_ -= static_cast<int64_t>(frame.bytes());
+  free_.clear();
 }
 
 std::array<ConstTensor, 3> History::with(ConstTensor x) const {
@@ -57,6 +66,12 @@ void History::push(OwnedTensor&& x, FramePool& pool) {
   pool.give(std::move(frames_[0]));
   frames_[0] = std::move(frames_[1]);
   frames_[1] = std::move(x);
+}
+
+void release(VaeState&& state, FramePool& pool) {
+  for (History& history : state.slots)
+    for (OwnedTensor& frame : history.frames()) pool.give(std::move(frame));
+  state.slots.clear();
 }
 
 CausalConv::CausalConv(const Weights& weights, const std::string& name, const Shape& shape,

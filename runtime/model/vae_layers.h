@@ -19,9 +19,13 @@ class FramePool {
  public:
   OwnedTensor take(int64_t height, int64_t width, int64_t channels);
   void give(OwnedTensor&& frame);
+  void trim();  // frees what is not in use: frames of another size come next
+  // Most memory that was held at a time, in use or not; every frame must be given back.
+  int64_t peak_bytes() const { return peak_bytes_; }
 
  private:
   std::vector<OwnedTensor> free_;
+  int64_t bytes_ = 0, peak_bytes_ = 0;
 };
 
 // The last two inputs of a convolution in time.
@@ -30,6 +34,7 @@ class History {
   // The three frames that the convolution of x sees, oldest first; empty ones are zeros.
   std::array<ConstTensor, 3> with(ConstTensor x) const;
   void push(OwnedTensor&& x, FramePool& pool);
+  std::array<OwnedTensor, 2>& frames() { return frames_; }  // to be put aside and restored
 
  private:
   std::array<OwnedTensor, 2> frames_;  // older, newer
@@ -40,6 +45,7 @@ struct VaeState {
   std::vector<History> slots;
   bool first = true;  // no frame has been seen
 };
+void release(VaeState&& state, FramePool& pool);
 
 // The way of one frame through the layers.
 struct VaePass {

@@ -2,7 +2,9 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "runtime/stream/latent_reader.h"
 
@@ -31,14 +33,15 @@ OwnedTensor time_first(ConstTensor x) {
 }
 
 StreamWriter::StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
-                           int64_t first_block)
+                           int64_t first_block, int spare_threads)
     : store_(store),
       video_(video),
       mode_(mode),
       pool_(pool),
       start_(Clock::now()),
       kept_(static_cast<int64_t>(store.committed_blocks().size())),
-      pushed_(first_block) {
+      pushed_(first_block),
+      spare_threads_(spare_threads) {
   LT_CHECK(first_block <= kept_, "the run goes on with block {}, the store has {}", first_block,
            kept_);
   stored_.assign(store.committed_blocks().begin(), store.committed_blocks().begin() + first_block);
@@ -84,6 +87,7 @@ void StreamWriter::push_state(CommittedState state) {
 
 bool StreamWriter::settled(std::chrono::milliseconds most) {
   std::unique_lock lock(mutex_);
+  finishing_ = true;
   const bool done = changed_.wait_for(lock, most, [this] {
     const bool decoded = !decode_thread_.joinable() || decoded_ == stored_.size();
     return error_ || (queue_.empty() && !storing_ && !decoding_ && decoded);
@@ -174,8 +178,9 @@ bool StreamWriter::next_to_decode(CommittedBlock& block) const {
 
 void StreamWriter::decode(ConstTensor latents, StreamRef stream) {
   const Clock::time_point start = Clock::now();
-  for (int64_t t = 0; t < latents.dim(0); ++t) {
-    video_->push(latents.rows(t, t + 1), stream);
+  const int64_t step = video_->at_once();
+  for (int64_t t = 0; t < latents.dim(0); t += step) {
+    video_->push(latents.rows(t, std::min(latents.dim(0), t + step)), stream);
     const std::lock_guard lock(mutex_);
     frames_ = video_->frames();
     if (seconds_.first_frames == 0) seconds_.first_frames = seconds_since(start_);
@@ -190,15 +195,19 @@ void StreamWriter::decode_loop() {
   // Of this thread only (Linux); where it is refused, decoding merely competes with denoising.
   (void)setpriority(PRIO_PROCESS, 0, kLowestPriority);
   ThreadPool one(1);
+  std::optional<ThreadPool> spare;
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return stop_decoding_ || decoded_ < stored_.size(); });
     if (stop_decoding_) return;
     const CommittedBlock block = stored_[decoded_];
     decoding_ = true;
+    const bool use_spare = finishing_ && spare_threads_ > 1;
     lock.unlock();
     try {
-      decode(read_committed(store_.path(), block, store_.identity()), StreamRef(one));
+      if (use_spare && !spare) spare.emplace(spare_threads_);
+      decode(read_committed(store_.path(), block, store_.identity()),
+             StreamRef(use_spare ? *spare : one));
     } catch (...) {
       return fail_later();
     }

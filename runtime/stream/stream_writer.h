@@ -29,10 +29,12 @@ class StreamWriter {
     std::vector<double> commits;                     // of every commit
   };
 
-  // video may be null: latents only. `pool` is used in Mode::caller, one thread otherwise.
-  // first_block: of the run from here on; the blocks before it are in the store and only decoded.
+  // video may be null: latents only. `pool` is used in Mode::caller. In the background it is one
+  // thread, and `spare_threads` from finish() or settled() on, when the rank has nothing else to
+  // do. first_block: of the run from here on; the blocks before it are in the store and only
+  // decoded.
   StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
-               int64_t first_block = 0);
+               int64_t first_block = 0, int spare_threads = 1);
   ~StreamWriter();
 
   // The next block, f32 [channels, frames, h, w]; a copy is taken. Blocks that the store already
@@ -70,12 +72,14 @@ class StreamWriter {
   Seconds seconds_;
   int64_t kept_;    // blocks that an earlier process committed
   int64_t pushed_;  // blocks of the video
+  int spare_threads_;
   std::thread store_thread_, decode_thread_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Task> queue_;
-  bool storing_ = false, decoding_ = false, stop_ = false, stop_decoding_ = false;
+  bool storing_ = false, decoding_ = false, stop_ = false, stop_decoding_ = false,
+       finishing_ = false;
   std::vector<CommittedBlock> stored_;  // of the video, from block 0
   size_t decoded_ = 0;                  // blocks
   int64_t frames_ = 0;

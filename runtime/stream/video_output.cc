@@ -1,5 +1,7 @@
 #include "runtime/stream/video_output.h"
 
+#include <algorithm>
+
 #include "kernels/base/error.h"
 #include "runtime/stream/frame.h"
 
@@ -15,6 +17,8 @@ VideoOutput::VideoOutput(const ModelFolder& folder, const VideoTarget& target, i
          "model {}: expected a VAE, found none (--latents-only needs none)", folder.root.string());
   const Weights weights(folder.vae, WeightsOf::vae);
   decoder_.emplace(weights, *folder.vae_config, stream);
+  const std::filesystem::path beside = target.video.parent_path();
+  tiles_.emplace(*decoder_, target.tile, beside.empty() ? "." : beside);
   // Only now: a video of that name may be there already, and bad weights must not cost it.
   writer_.emplace(target.video, static_cast<int>(width), static_cast<int>(height), target.fps,
                   notice);
@@ -23,13 +27,11 @@ VideoOutput::VideoOutput(const ModelFolder& folder, const VideoTarget& target, i
 void VideoOutput::push(ConstTensor latents, StreamRef stream) {
   LT_CHECK(latents.rank() == 4, "expected latents [frames, channels, h, w], found {}",
            latents.shape.text());
-  for (int64_t t = 0; t < latents.dim(0); ++t) {
-    if (decoded_ >= target_.end) return;
-    const ConstTensor frame =
-        latents.rows(t, t + 1).reshape({latents.dim(1), latents.dim(2), latents.dim(3)});
-    decoder_->decode(
-        frame, [this](ConstTensor picture) { take(picture); }, stream);
-  }
+  const int64_t frames = latents.dim(0), step = at_once();
+  for (int64_t t = 0; t < frames && decoded_ < target_.end; t += step)
+    tiles_->decode(
+        latents.rows(t, std::min(frames, t + step)), [this](ConstTensor picture) { take(picture); },
+        stream);
 }
 
 void VideoOutput::take(ConstTensor frame) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "runtime/model/model_config.h"
-#include "runtime/model/vae_decoder.h"
+#include "runtime/model/vae_tiles.h"
 #include "runtime/stream/contact_sheet.h"
 #include "runtime/stream/video_writer.h"
 
@@ -20,6 +20,7 @@ struct VideoTarget {
   std::filesystem::path preview;  // empty: none
   double fps = 16;
   int64_t begin = 0, end = 0;  // frames of the whole video that are written
+  int64_t tile = 0;            // side of the VAE's tiles in pixels, 0: whole pictures
 };
 
 class VideoOutput {
@@ -30,6 +31,7 @@ class VideoOutput {
 
   // The next latent frames, f32 [frames, channels, h, w] as they are stored.
   void push(ConstTensor latents, StreamRef stream);
+  int64_t at_once() const { return tiles_->at_once(); }  // frames that push() should be given
   int64_t frames() const { return written_; }
   void close();  // finishes the video, writes the preview
 
@@ -38,6 +40,7 @@ class VideoOutput {
 
   VideoTarget target_;
   std::optional<VaeDecoder> decoder_;
+  std::optional<TiledVaeDecoder> tiles_;
   std::optional<VideoWriter> writer_;
   ContactSheet sheet_;
   std::vector<uint8_t> rgb_;

@@ -1,11 +1,14 @@
 // Decoding, latent frame by latent frame, and encoding, video frame by video frame.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 
-#include "runtime/model/vae_decoder.h"
 #include "runtime/model/vae_encoder.h"
+#include "runtime/model/vae_tiles.h"
+#include "runtime/stream/stream_writer.h"
 #include "tests/golden/golden_case.h"
+#include "tests/support/scratch_folder.h"
 
 namespace longtake::testing {
 
@@ -40,8 +43,9 @@ OwnedTensor transposed(ConstTensor x, int64_t rows, int64_t columns, Shape shape
   return y;
 }
 
-// latent [z, T, h, w] -> frames [3, F, H, W]
-OwnedTensor decode_all(VaeDecoder& decoder, const OwnedTensor& latent, const Shape& frames_shape) {
+// latent [z, T, h, w] -> frames [3, F, H, W], `step` latent frames at a time.
+OwnedTensor decode_all(TiledVaeDecoder& decoder, const OwnedTensor& latent, int64_t step,
+                       const Shape& frames_shape) {
   OwnedTensor frames(DType::f32, frames_shape);
   const int64_t height = frames_shape[2], width = frames_shape[3];
   int64_t produced = 0;
@@ -50,8 +54,9 @@ OwnedTensor decode_all(VaeDecoder& decoder, const OwnedTensor& latent, const Sha
     put_frame(transposed(frame, height * width, 3, {3, height, width}), produced++, frames);
   };
   decoder.reset();
-  for (int64_t t = 0; t < latent.dim(1); ++t)
-    decoder.decode(frame_of(latent, t), take, test_stream());
+  const OwnedTensor all = time_first(latent);
+  for (int64_t t = 0; t < all.dim(0); t += step)
+    decoder.decode(all.view().rows(t, std::min(all.dim(0), t + step)), take, test_stream());
   REQUIRE(produced == frames_shape[1]);
   return frames;
 }
@@ -94,14 +99,17 @@ void compare_vae(GoldenCase& golden, const std::filesystem::path& path) {
   const double limit = golden.json().at("tolerance").at("max_abs");
   const VaeConfig config = read_vae_config(golden.model());
   const Weights weights(path, WeightsOf::vae);
-  VaeDecoder decoder(weights, config, test_stream());
+  VaeDecoder whole(weights, config, test_stream());
+  const ScratchFolder scratch;
+  TiledVaeDecoder decoder(whole, golden.json().value("tile", 0), scratch.path());
   VaeEncoder encoder(weights, config, test_stream());
   for (int round = 0; round < 2; ++round) {
     for (const auto& run : golden.json().at("decode")) {
       const std::string key = run.at("key");
       const OwnedTensor expected = golden.expected(key + ".frames");
       const OwnedTensor latent = golden.input(key + ".latent_normalised");
-      golden.compare(key, decode_all(decoder, latent, expected.shape()), expected, limit);
+      golden.compare(key, decode_all(decoder, latent, 1 + round, expected.shape()), expected,
+                     limit);
     }
     for (const auto& run : golden.json().at("encode")) {
       const std::string key = run.at("key");

@@ -17,7 +17,7 @@ namespace longtake::testing {
 namespace {
 
 using Doubles = std::vector<double>;
-constexpr int64_t kDims[] = {1, 3, 12, 17, 24, 65, 100, 192, 1536};
+constexpr int64_t kDims[] = {1, 3, 4, 8, 12, 16, 17, 24, 65, 100, 192, 1536};
 constexpr int64_t kRows = 37;
 constexpr double kEps = 1e-6;
 
@@ -224,6 +224,21 @@ TEST_CASE("channel norm agrees with the oracle") {
     for (const DType x_type : kComputeTypes)
       for (const DType y_type : kComputeTypes)
         for (const bool activate : {false, true}) check_channel(dim, x_type, y_type, activate);
+}
+
+TEST_CASE("channel norm: rows that share a vector, in place too, do not touch each other") {
+  for (const int64_t dim : {2, 4, 8, 16}) {
+    const OwnedTensor gamma = random_tensor({dim}, 2, 2);
+    OwnedTensor x = random_tensor({kRows, dim}, 1, 5);
+    OwnedTensor alone(DType::f32, {kRows, dim});
+    for (int64_t row = 0; row < kRows; ++row)
+      channel_norm_silu(x.view().rows(row, row + 1), gamma, true, alone.view().rows(row, row + 1),
+                        test_stream());
+
+    channel_norm_silu(x, gamma, true, x, test_stream());
+
+    CHECK(std::equal(x.as<float>(), x.as<float>() + x.numel(), alone.as<float>()));
+  }
 }
 
 TEST_CASE("channel norm: rows of zeros or of almost nothing") {

@@ -93,6 +93,67 @@ TEST_CASE("bench block times each part and the whole") {
   CHECK(whole == doctest::Approx(parts).epsilon(1e-9));  // operations
 }
 
+TEST_CASE("bench stage counts its layers, both branches and the neighbours' keys") {
+  const auto flops = [](int64_t layers, int64_t overlap) {
+    const auto j = rows_of(bench_stage, [&](BenchSetup& setup) {
+      setup.first_layer = 1;
+      setup.last_layer = 1 + layers;
+      setup.block = 4;
+      setup.overlap = overlap;
+    });
+    REQUIRE(j["rows"].size() == 1);
+    const auto& row = j["rows"][0];
+    CHECK(row["layers"] == "1:" + std::to_string(1 + layers));
+    CHECK(row["context"] == 2 * overlap * 5);
+    CHECK(row["branches"] == 2);
+    CHECK(row["peak_share"] > 0.0);
+    return row["rate"].get<double>() * row["seconds_median"].get<double>() * 1e9;
+  };
+
+  const double one = flops(1, 2);
+
+  CHECK(flops(2, 2) == doctest::Approx(2 * one).epsilon(1e-9));
+  // 20 more keys for 20 queries, products with K and V, in both branches.
+  CHECK(flops(1, 4) - one == doctest::Approx(2 * 4.0 * 20 * 20 * 48).epsilon(1e-6));
+}
+
+TEST_CASE("bench channel measures sizes from 8 bytes to 64 MiB between threads") {
+  const auto j = rows_of(bench_channel, [](BenchSetup&) {});
+
+  REQUIRE(j["rows"].size() == 9);
+  for (size_t i = 0; i < 8; ++i) {
+    const auto& row = j["rows"][i];
+    CHECK(row["channel"] == "loopback");
+    CHECK(row["bytes"] == int64_t{8} << 3 * i);
+    CHECK(row["one way us"].get<double>() ==
+          doctest::Approx(1e6 * row["seconds_median"].get<double>()));
+    CHECK(row["unit"] == "GB/s");
+    CHECK(row["rate"] > 0.0);
+  }
+  // Two copies of 64 MiB take longer than those of 8 bytes.
+  CHECK(j["rows"][8]["bytes"] == int64_t{64} << 20);
+  CHECK(j["rows"][8]["seconds_min"] > j["rows"][0]["seconds_min"]);
+}
+
+TEST_CASE("bench store commits blocks of 1, 8 and 64 MiB where it is told to") {
+  const ScratchFolder place;
+  const auto j = rows_of(bench_store, [&](BenchSetup& setup) { setup.folder = place.path(); });
+
+  REQUIRE(j["rows"].size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
+    const auto& row = j["rows"][i];
+    CHECK(row["MiB"] == int64_t{1} << 3 * i);
+    CHECK(row["commits"] >= 2);
+    CHECK(row["p50 ms"].get<double>() <= row["p99 ms"].get<double>());
+    CHECK(row["p99 ms"].get<double>() <= doctest::Approx(1e3 * row["seconds_max"].get<double>()));
+    CHECK(row["rate"].get<double>() * row["seconds_median"].get<double>() ==
+          doctest::Approx(1.048576 * row["MiB"].get<double>()));
+  }
+  CHECK(std::filesystem::is_empty(place.path()));
+  CHECK_THROWS_AS(rows_of(bench_store, [](BenchSetup& setup) { setup.folder = "/nowhere"; }),
+                  Error);
+}
+
 TEST_CASE("bench text and bench weights run on random weights") {
   CHECK(rows_of(bench_text, [](BenchSetup&) {})["rows"].size() == 1);
   const auto j = rows_of(bench_weights, [](BenchSetup&) {});

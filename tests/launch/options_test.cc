@@ -68,6 +68,17 @@ TEST_CASE("every alias reaches its setting, with - and with _") {
   }
 }
 
+TEST_CASE("tiles of the VAE: auto, off or pixels, for generate and decode") {
+  CHECK_FALSE(generate({}).config.output.vae_tiles);
+  CHECK(generate({"--vae-tiles", "off"}).config.output.vae_tiles == 0);
+  for (const char* flag : {"--vae-tiles", "--vae_tiling", "--vae-tile"}) {
+    CHECK(generate({flag, "256"}).config.output.vae_tiles == 256);
+    CHECK(parse({"decode", "run", flag, "64"}).decode.vae_tiles == 64);
+  }
+  CHECK_FALSE(parse({"decode", "run", "--vae-tiles", "auto"}).decode.vae_tiles);
+  CHECK(mentions(usage_error({"decode", "run", "--vae-tiles", "96"}), "a multiple of 64"));
+}
+
 TEST_CASE("the other flags of generate") {
   const CommandLine line = generate({"--seed",
                                      "-1",

@@ -51,7 +51,7 @@ device: cpu
 precision: bf16
 checkpoint: {every: 2, maxh: 1.5}
 input: {prompt_embeds: text.safetensors}
-output:   {run: runs/first, video: v.mp4, latents_only: true}
+output:   {run: runs/first, video: v.mp4, vae_tiles: 128, latents_only: true}
 )";
 
 }  // namespace
@@ -92,6 +92,7 @@ TEST_CASE("every setting of the file arrives") {
   CHECK(c.input.prompt_embeds == "/configs/here/text.safetensors");
   CHECK(c.output.run == "/configs/here/runs/first");
   CHECK(c.output.video == "v.mp4");
+  CHECK(c.output.vae_tiles == 128);
   CHECK(c.output.latents_only);
 }
 
@@ -173,6 +174,9 @@ TEST_CASE("values out of range are refused") {
       "precision: f16",
       "video: {width: [64]}",
       "output: {latents_only: 1}",
+      "output: {vae_tiles: 100}",
+      "output: {vae_tiles: 0}",
+      "output: {vae_tiles: none}",
       "sampler: {steps: '20 '}",
   };
   for (const std::string& text : wrong) {
