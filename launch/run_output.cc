@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "launch/log.h"
+#include "launch/machine.h"
 #include "parallel/plan/held_state.h"
 
 namespace longtake {
