@@ -16,6 +16,19 @@ struct GenerateOptions {
   bool progress = true;     // false with --no-progress and -q
   bool mpi = false;         // started by mpirun or srun
   double deadline_s = 600;  // of every wait for another rank
+  std::string hardware;     // a name or a file; empty: measured at the start
+};
+
+struct PlanOptions {
+  int64_t ranks = 1;
+  std::string hardware;  // a name, a file or "uniform"; empty: this machine, measured now
+  bool endless = false;
+  std::optional<int64_t> sweeps;  // to simulate; default: all, of an endless video until it is even
+  bool grid = false, json = false, text = false;
+  std::optional<int64_t> rank;  // of text; default: all
+  bool calibrate = false;
+  std::filesystem::path output;  // of calibrate; empty: standard output
+  int threads = 0;
 };
 
 struct DecodeOptions {
@@ -53,6 +66,7 @@ struct BenchOptions {
 };
 
 int run_generate(const RunConfig& config, const GenerateOptions& options);
+int run_plan(const RunConfig& config, const PlanOptions& options);
 int run_decode(const DecodeOptions& options);
 int run_info(const InfoOptions& options);
 int run_verify(const VerifyOptions& options);

@@ -60,7 +60,7 @@ class Output {
           job.folder, target, c.video.height, c.video.width,
           [](const std::string& notice) { log_warning("{}", notice); }, StreamRef(pool));
     }
-    writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool);
+    writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool, choose_threads(0));
     state_.total_blocks = job.plan.layout.blocks().value_or(0);
     state_.total_steps = state_.total_blocks * job.plan.steps;
     state_.total_frames = video_ ? c.video.frames : 0;
@@ -101,10 +101,12 @@ class Generation {
       : options_(options),
         comm_(comm),
         loopback_(loopback_ranks(config, comm)),
-        job_(make_job(config, comm, loopback_ > 0 ? loopback_ : comm.ranks())),
-        threads_(options.threads > 0
-                     ? options.threads
-                     : std::max(1, choose_threads(0) / std::max(comm.ranks_on_node(), loopback_))) {
+        on_node_(std::max(comm.ranks_on_node(), loopback_)),
+        threads_(options.threads > 0 ? options.threads : std::max(1, choose_threads(0) / on_node_)),
+        job_(make_job(
+            config, comm,
+            {loopback_ > 0 ? loopback_ : comm.ranks(), on_node_, threads_, choose_threads(0)},
+            options.hardware)) {
     report_.ranks = static_cast<int>(job_.plan.mesh.ranks());
   }
 
@@ -224,9 +226,8 @@ class Generation {
   Clock::time_point start_ = Clock::now();
   GenerateOptions options_;
   Comm& comm_;
-  int loopback_;
+  int loopback_, on_node_, threads_;
   Job job_;
-  int threads_;
   PromptSet prompts_;
   RunReport report_;
   std::string hash_;  // of the latents, where they are finished

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "launch/run_config.h"
+#include "launch/run_shape.h"
 #include "parallel/comm/comm.h"
 #include "parallel/plan/plan.h"
 #include "runtime/model/model_config.h"
@@ -21,6 +22,8 @@ struct Job {
   DType compute = DType::f32;
   int64_t channels = 0, frames = 0, height = 0, width = 0;  // latents of the whole video
   PlanSpec plan;
+  ModelShape shape;
+  HardwareProfile hardware;       // of a rank, the same numbers on all
   std::vector<UnitRange> stages;  // by stage
 
   std::unique_ptr<Solver> solver() const;
@@ -30,8 +33,17 @@ struct Job {
   int64_t prompt_of(BlockId block) const;
 };
 
-// ranks: of the pipeline. Fails on every rank when they do not agree.
-Job make_job(const RunConfig& config, Comm& comm, int64_t ranks);
+struct JobRanks {
+  int64_t ranks = 1;  // of the pipeline
+  int on_node = 1;    // of them, that share this node's memory
+  int threads = 1;    // of each
+  int cores = 1;      // that the last rank may use when nobody needs them any more
+};
+
+// `hardware`: a profile's name or file; empty: rank 0 measures a moment. Fails on every rank when
+// they do not agree.
+Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
+             const std::string& hardware);
 
 // Rank 0 encodes, all receive.
 PromptSet make_prompts(const Job& job, Comm& comm, StreamRef stream);

@@ -1,6 +1,8 @@
 // Threads and precision that a command uses when nobody says anything.
 #pragma once
 
+#include <string>
+
 #include "kernels/base/dtype.h"
 #include "launch/run_config.h"
 
@@ -11,6 +13,9 @@ int choose_threads(int asked);
 
 // auto is f32 on the CPU: exact, and the speed of bf16 needs a processor that multiplies it.
 DType choose_precision(Precision precision);
+
+double machine_memory_bytes();  // physical, of the whole machine
+std::string processor_name();   // "AMD EPYC 9655 96-Core Processor"
 
 // This build runs on the CPU only; fails with ExitCode::usage when CUDA is asked for.
 void check_device(DeviceChoice device);

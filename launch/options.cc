@@ -46,6 +46,8 @@ class Parser {
 
  private:
   void add_generate();
+  void add_plan();
+  void add_run_flags(CLI::App* command);
   void add_decode();
   void add_info_and_verify();
   void add_bench();
@@ -57,6 +59,7 @@ class Parser {
   void apply_size();
   void apply_prompts();
   void apply_frame_range();
+  void finish_plan();
   void finish_command(const CLI::App& command);
 
   void add_setting(CLI::App* command, const char* setting, const std::string& flags,
@@ -69,6 +72,7 @@ class Parser {
   std::map<std::string, std::optional<std::string>> settings_;
   std::map<std::string, std::string> flag_of_;
   std::optional<std::string> config_file_, prompt_, prompt_file_, size_, frame_range_;
+  std::string hardware_;
   std::optional<double> seconds_;
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
   int threads_;
@@ -89,6 +93,7 @@ Parser::Parser(const Environment& environment)
       "  mpirun -n 4 longtake generate run.yaml\n\n" +
       environment_help() + "\n" + kExitCodes);
   add_generate();
+  add_plan();
   add_decode();
   add_info_and_verify();
   add_bench();
@@ -120,8 +125,8 @@ void Parser::add_machine(CLI::App* command) {
       ->group("Machine");
 }
 
-void Parser::add_generate() {
-  CLI::App* command = app_.add_subcommand("generate", "make a video from a prompt or a storyboard");
+// What `generate` and `plan` have in common: all that shapes a run.
+void Parser::add_run_flags(CLI::App* command) {
   command->add_option("config", config_file_, "configuration in YAML; flags beat it")
       ->type_name("[CONFIG.yaml]");
   const char* const input = "Model and prompt";
@@ -138,6 +143,15 @@ void Parser::add_generate() {
   command->add_option("--seconds", seconds_, "length, instead of --num-frames")
       ->type_name("X")
       ->group("Video");
+  command->add_flag("--latents-only", latents_only_, "no video: needs no VAE in the model folder")
+      ->group("Output");
+  add_machine(command);
+  add_common(command, true);
+}
+
+void Parser::add_generate() {
+  CLI::App* command = app_.add_subcommand("generate", "make a video from a prompt or a storyboard");
+  add_run_flags(command);
   for (const ConfigFlag& f : config_flags()) {
     add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
   }
@@ -148,13 +162,62 @@ void Parser::add_generate() {
       ->check(CLI::Range(0.1, 1e6).description(""))
       ->capture_default_str()
       ->group("Machine");
-  add_machine(command);
-  command->add_flag("--latents-only", latents_only_, "no video: needs no VAE in the model folder")
-      ->group("Output");
-  add_common(command, true);
+  command
+      ->add_option(
+          "--hardware", hardware_,
+          "profile that the layers are shared out by, a name or a file (default: measured)")
+      ->type_name("NAME")
+      ->group("Machine");
   command->footer(
       "Example:\n  longtake generate --model Wan2.1-T2V-1.3B-Diffusers -p \"a cat on a beach\" "
       "--seconds 10");
+}
+
+void Parser::add_plan() {
+  CLI::App* command = app_.add_subcommand(
+      "plan", "schedule, time and bytes of a run on any number of ranks, without running it");
+  PlanOptions& p = out_.plan;
+  const char* const group = "Plan";
+  const auto whole = CLI::Range(int64_t{1}, int64_t{1} << 20).description("");
+  command->add_option("--ranks", p.ranks, "ranks to plan for")
+      ->type_name("N")
+      ->check(whole)
+      ->capture_default_str()
+      ->group(group);
+  command
+      ->add_option(
+          "--hardware", hardware_,
+          "of a rank: h100, h200, a100, rtx4090, uniform (every visit of a stage takes one "
+          "slot), or a file (default: this machine, measured now)")
+      ->type_name("NAME")
+      ->group(group);
+  command->add_flag("--endless", p.endless, "a video without end; also --frames endless")
+      ->group(group);
+  command->add_option("--sweeps", p.sweeps, "how far to simulate (default: all that matters)")
+      ->type_name("N")
+      ->check(whole)
+      ->group(group);
+  command->add_flag("--grid", p.grid, "draw ranks by time")->group(group);
+  command->add_flag("--json", p.json, "numbers as JSON")->group(group);
+  command->add_flag("--text", p.text, "the instructions, one per line")->group(group);
+  command->add_option("--rank", p.rank, "of --text: this rank only")
+      ->type_name("R")
+      ->check(CLI::NonNegativeNumber.description(""))
+      ->group(group);
+  command
+      ->add_flag("--calibrate", p.calibrate,
+                 "measure this machine (a few seconds) and write its profile")
+      ->group(group);
+  command->add_option("-o,--output", p.output, "file for --calibrate (default: standard output)")
+      ->type_name("FILE")
+      ->group(group);
+  add_run_flags(command);
+  for (const ConfigFlag& f : config_flags())
+    if (std::string_view(f.setting) != "output.run")
+      add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
+  command->footer(
+      "Example:\n  longtake plan configs/wan2.1-t2v-14b.yaml --size 1280x720 --frames 1025 "
+      "--ranks 8 --hardware h100");
 }
 
 void Parser::add_decode() {
@@ -306,6 +369,21 @@ void Parser::apply_frame_range() {
                   fmt::format("expected frames such as 0:81, :81 or 40:, found `{}`", text));
 }
 
+// Like generate, but without prompts, and the video may be endless.
+void Parser::finish_plan() {
+  auto& frames = settings_["video.frames"];
+  if (frames == "endless") {
+    out_.plan.endless = true;
+    frames.reset();
+  }
+  if (config_file_ && !read_config_file(*config_file_, out_.config, problems_)) problems_.report();
+  apply_size();
+  apply_settings();
+  finish_shape(out_.config, problems_, out_.notices);
+  out_.plan.hardware = hardware_;
+  out_.plan.threads = threads_;
+}
+
 void Parser::finish_command(const CLI::App& command) {
   const std::string name = command.get_name();
   const bool progress = !no_progress_ && !quiet_;
@@ -318,7 +396,10 @@ void Parser::finish_command(const CLI::App& command) {
     apply_settings();
     apply_prompts();
     finish(out_.config, problems_, out_.notices);
-    out_.generate = {threads_, progress, mpi_, deadline_s_};
+    out_.generate = {threads_, progress, mpi_, deadline_s_, hardware_};
+  } else if (name == "plan") {
+    out_.command = Command::plan;
+    finish_plan();
   } else if (name == "decode") {
     out_.command = Command::decode;
     apply_settings();

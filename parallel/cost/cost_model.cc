@@ -112,9 +112,19 @@ double CostModel::seconds(RankId rank, const Instruction& instruction) const {
            hardware_.operator_s;
   if (const auto* i = std::get_if<Admit>(&instruction)) return copy(block_bytes(i->block));
   if (const auto* i = std::get_if<Emit>(&instruction))
-    return static_cast<double>(plan_.layout.frames(i->block)) * model_.decode_flops_per_frame /
-           hardware_.conv_flops;
+    return plan_.mesh.ranks() == 1 ? decode_seconds(i->block) : 0;
   return 0;
+}
+
+double CostModel::decode_seconds(BlockId block) const {
+  return static_cast<double>(plan_.layout.frames(block)) * model_.decode_flops_per_frame /
+         hardware_.conv_flops;
+}
+
+// With several ranks the one that finishes blocks decodes them while it waits for others.
+double CostModel::background_seconds(RankId, const Instruction& instruction) const {
+  const auto* i = std::get_if<Emit>(&instruction);
+  return i && plan_.mesh.ranks() > 1 ? decode_seconds(i->block) : 0;
 }
 
 double CostModel::link_seconds(RankId from, const Send& send) const {
@@ -154,7 +164,7 @@ double CostModel::solver_bytes(RankId, BlockId block) const {
 double CostModel::weight_bytes(RankId rank) const {
   int64_t count = end_parameters(model_);
   for (const SubLayer part : parts) count += units_of(rank, part) * parameters(part, model_);
-  return static_cast<double>(count) * static_cast<double>(model_.dtype_bytes);
+  return static_cast<double>(model_.experts * count) * static_cast<double>(model_.dtype_bytes);
 }
 
 // Per branch the f32 stream; normed, q, k, v, attended, the feed-forward's inner rows, and the

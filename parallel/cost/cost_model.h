@@ -29,6 +29,8 @@ class CostModel : public Costs {
   double latent_bytes(RankId rank, const Latent& latent) const override;
   double features_bytes(RankId rank, const Features& features) const override;
   double solver_bytes(RankId rank, BlockId block) const override;
+  double background_seconds(RankId rank, const Instruction& instruction) const override;
+  double spare_speed() const override { return hardware_.spare_speed; }
   double fixed_bytes(RankId rank) const override { return weight_bytes(rank) + workspace_bytes(); }
 
   double weight_bytes(RankId rank) const;
@@ -43,6 +45,7 @@ class CostModel : public Costs {
   double forward_seconds(RankId rank, const Forward& forward) const;
   double message_bytes(Payload payload, BlockId block) const;
   double block_bytes(BlockId block) const;  // latents, f32
+  double decode_seconds(BlockId block) const;
 
   PlanSpec plan_;
   ModelShape model_;

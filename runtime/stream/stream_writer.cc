@@ -29,11 +29,13 @@ OwnedTensor time_first(ConstTensor x) {
   return out;
 }
 
-StreamWriter::StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool)
+StreamWriter::StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
+                           int spare_threads)
     : store_(store),
       video_(video),
       mode_(mode),
       pool_(pool),
+      spare_threads_(spare_threads),
       start_(Clock::now()),
       kept_(static_cast<int64_t>(store.committed_blocks().size())) {
   if (mode == Mode::background) thread_ = std::thread([this] { loop(); });
@@ -62,6 +64,7 @@ void StreamWriter::push(ConstTensor latents) {
 void StreamWriter::finish() {
   if (mode_ == Mode::background) {
     std::unique_lock lock(mutex_);
+    finishing_ = true;
     changed_.wait(lock, [this] { return (queue_.empty() && !writing_) || error_; });
     if (error_) std::rethrow_exception(error_);
   }
@@ -93,6 +96,8 @@ void StreamWriter::write(const OwnedTensor& latents, StreamRef stream) {
     if (seconds_.first_frames == 0) seconds_.first_frames = seconds_since(start_);
   }
   seconds_.decode += seconds_since(stored);
+  constexpr size_t kMostEvents = 10000;
+  if (events_.size() < kMostEvents) events_.push_back({blocks_, start, stored, Clock::now()});
   const std::lock_guard lock(mutex_);
   ++blocks_;
 }
@@ -101,6 +106,7 @@ void StreamWriter::loop() {
   // Of this thread only (Linux); where it is refused, decoding merely competes with denoising.
   (void)setpriority(PRIO_PROCESS, 0, kLowestPriority);
   ThreadPool one(1);
+  std::optional<ThreadPool> spare;
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
@@ -108,9 +114,11 @@ void StreamWriter::loop() {
     const OwnedTensor block = std::move(queue_.front());
     queue_.pop_front();
     writing_ = true;
+    const bool finishing = finishing_ && spare_threads_ > 1;
     lock.unlock();
     try {
-      write(block, StreamRef(one));
+      if (finishing && !spare) spare.emplace(spare_threads_);
+      write(block, StreamRef(finishing ? *spare : one));
     } catch (...) {
       lock.lock();
       error_ = std::current_exception();

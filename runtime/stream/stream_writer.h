@@ -1,6 +1,7 @@
 // Finished blocks to the run folder and to pictures while later blocks are still being denoised.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "runtime/stream/latent_store.h"
 #include "runtime/stream/video_output.h"
@@ -24,8 +26,16 @@ class StreamWriter {
     double store = 0, decode = 0, first_frames = 0;  // first_frames: since the writer was made
   };
 
-  // video may be null: latents only. `pool` is used in Mode::caller, one thread otherwise.
-  StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool);
+  // What happened to a block.
+  struct Event {
+    int64_t block;
+    std::chrono::steady_clock::time_point begin, stored, end;  // storing, then decoding
+  };
+
+  // video may be null: latents only. `pool` is used in Mode::caller. In the background it is one
+  // thread, and from finish() on, when the rank has nothing else to do, `spare_threads`.
+  StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
+               int spare_threads = 1);
   ~StreamWriter();
 
   // The next block from the first, f32 [channels, frames, h, w]; a copy is taken. Blocks that the
@@ -35,7 +45,8 @@ class StreamWriter {
   void finish();  // all blocks are stored, all frames written
   int64_t frames() const;
   int64_t blocks() const;
-  const Seconds& seconds() const { return seconds_; }  // after finish()
+  const Seconds& seconds() const { return seconds_; }           // after finish()
+  const std::vector<Event>& events() const { return events_; }  // the same; the first 10,000
 
  private:
   void write(const OwnedTensor& latents, StreamRef stream);  // [frames, channels, h, w]
@@ -45,13 +56,15 @@ class StreamWriter {
   VideoOutput* video_;
   Mode mode_;
   ThreadPool& pool_;
+  int spare_threads_;
+  std::vector<Event> events_;
   std::chrono::steady_clock::time_point start_;
   Seconds seconds_;
   std::thread thread_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<OwnedTensor> queue_;
-  bool writing_ = false, stop_ = false;
+  bool writing_ = false, stop_ = false, finishing_ = false;
   int64_t kept_;  // blocks that an earlier process committed
   int64_t frames_ = 0, blocks_ = 0;
   std::exception_ptr error_;

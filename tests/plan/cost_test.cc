@@ -140,7 +140,8 @@ TEST_CASE("instructions by hand") {
   CHECK(cost(0, "recv latent b1 v1 from r1") == 8);
   CHECK(cost(0, "admit b1") == 8);
   CHECK(cost(1, "solve b1 s0") == 48 + 1000);
-  CHECK(cost(1, "emit b0") == 18);
+  CHECK(cost(1, "emit b0") == 0);
+  CHECK(costs.background_seconds({1}, parse_instruction("emit b0")) == 18);
   CHECK(cost(1, "release latent b1 v1") == 0);
 }
 
