@@ -55,7 +55,9 @@ void StreamWriter::push(ConstTensor latents) {
   OwnedTensor block = time_first(latents);
   if (mode_ == Mode::caller) return write(block, StreamRef(pool_));
   std::unique_lock lock(mutex_);
+  rank_waits_ = queue_.size() >= kMostQueued;
   changed_.wait(lock, [this] { return queue_.size() < kMostQueued || error_; });
+  rank_waits_ = false;
   if (error_) std::rethrow_exception(error_);
   queue_.push_back(std::move(block));
   changed_.notify_all();
@@ -64,7 +66,7 @@ void StreamWriter::push(ConstTensor latents) {
 void StreamWriter::finish() {
   if (mode_ == Mode::background) {
     std::unique_lock lock(mutex_);
-    finishing_ = true;
+    rank_waits_ = true;
     changed_.wait(lock, [this] { return (queue_.empty() && !writing_) || error_; });
     if (error_) std::rethrow_exception(error_);
   }
@@ -114,11 +116,11 @@ void StreamWriter::loop() {
     const OwnedTensor block = std::move(queue_.front());
     queue_.pop_front();
     writing_ = true;
-    const bool finishing = finishing_ && spare_threads_ > 1;
+    const bool use_spare = rank_waits_ && spare_threads_ > 1;
     lock.unlock();
     try {
-      if (finishing && !spare) spare.emplace(spare_threads_);
-      write(block, StreamRef(finishing ? *spare : one));
+      if (use_spare && !spare) spare.emplace(spare_threads_);
+      write(block, StreamRef(use_spare ? *spare : one));
     } catch (...) {
       lock.lock();
       error_ = std::current_exception();

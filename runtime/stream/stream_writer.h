@@ -33,7 +33,8 @@ class StreamWriter {
   };
 
   // video may be null: latents only. `pool` is used in Mode::caller. In the background it is one
-  // thread, and from finish() on, when the rank has nothing else to do, `spare_threads`.
+  // thread, and `spare_threads` for blocks that are begun while the rank waits for the writer: in
+  // finish(), and in push() when the queue is full.
   StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
                int spare_threads = 1);
   ~StreamWriter();
@@ -64,7 +65,7 @@ class StreamWriter {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<OwnedTensor> queue_;
-  bool writing_ = false, stop_ = false, finishing_ = false;
+  bool writing_ = false, stop_ = false, rank_waits_ = false;
   int64_t kept_;  // blocks that an earlier process committed
   int64_t frames_ = 0, blocks_ = 0;
   std::exception_ptr error_;
