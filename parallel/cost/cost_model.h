@@ -31,10 +31,12 @@ class CostModel : public Costs {
   double solver_bytes(RankId rank, BlockId block) const override;
   double background_seconds(RankId rank, const Instruction& instruction) const override;
   double spare_speed() const override { return hardware_.spare_speed; }
-  double fixed_bytes(RankId rank) const override { return weight_bytes(rank) + workspace_bytes(); }
+  double fixed_bytes(RankId rank) const override;
 
   double weight_bytes(RankId rank) const;
   double workspace_bytes() const;
+  // What is small in large models: text keys, modulations, rotary tables, velocities.
+  double table_bytes(RankId rank) const;
   VisitShape visit(const Forward& forward) const;
 
  private:

@@ -1,6 +1,8 @@
 #include "parallel/plan/simulate.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
 #include "kernels/base/error.h"
 
@@ -58,6 +60,8 @@ double Simulation::idle_share() const {
 Simulator::Simulator(const Mesh& mesh, const Costs& costs, EventSink sink, int64_t depth)
     : mesh_(mesh), costs_(costs), sink_(std::move(sink)), depth_(depth) {
   ranks_.resize(static_cast<size_t>(mesh.ranks()));
+  links_.resize(3 * ranks_.size());
+  for (Link& link : links_) link.load.from = {-1};
 }
 
 std::vector<Instruction>& Simulator::open_backlog(RankId rank) {
@@ -86,10 +90,13 @@ void Simulator::play() {
 }
 
 Simulator::Link& Simulator::link(RankId from, RankId to, Payload payload) {
-  Link& out = links_[{from, to, payload}];
-  out.load.from = from;
-  out.load.to = to;
-  out.load.payload = payload;
+  LT_CHECK(to.value >= 0 && to.value < mesh_.ranks(), "no rank {}", to.value);
+  Link& out = links_[static_cast<size_t>(3 * to.value + static_cast<int64_t>(payload))];
+  if (out.load.from != from) {
+    LT_CHECK(out.load.from.value < 0, "rank {} gets {} from ranks {} and {}", to.value,
+             name(payload), out.load.from.value, from.value);
+    out.load = {from, to, payload};
+  }
   return out;
 }
 
@@ -112,8 +119,8 @@ bool Simulator::step(RankId id) {
   }
   const double taken = costs_.seconds(id, instruction);
   rank.out.busy_s += taken;
-  rank.out.backlog_s += costs_.background_seconds(id, instruction);
   rank.out.end_s = begin + taken;
+  leave_behind(rank, costs_.background_seconds(id, instruction));
   account(id, instruction);
   if (sink_) sink_({id, rank.index, begin, rank.out.end_s, instruction});
   ++rank.index;
@@ -127,6 +134,17 @@ void Simulator::wait(Rank& rank, double until) {
   rank.out.backlog_s -= done;
   rank.out.background_s += done;
   rank.out.busy_s += done;
+}
+
+// The queue is finite: what is too much is done at once.
+void Simulator::leave_behind(Rank& rank, double seconds) {
+  if (seconds == 0) return;
+  rank.out.backlog_s += seconds;
+  const double now = std::max(0.0, rank.out.backlog_s - background_queue * seconds);
+  rank.out.backlog_s -= now;
+  rank.out.background_s += now;
+  rank.out.busy_s += now;
+  rank.out.end_s += now;
 }
 
 void Simulator::account(RankId id, const Instruction& instruction) {
@@ -172,7 +190,8 @@ Simulation Simulator::result() const {
     rank.peak_bytes += costs_.fixed_bytes({static_cast<int64_t>(i)});
     out.ranks.push_back(rank);
   }
-  for (const auto& [ends, link] : links_) {
+  for (const Link& link : links_) {
+    if (link.load.messages == 0) continue;
     out.links.push_back(link.load);
     const double buffers = static_cast<double>(depth_) * link.largest_bytes;
     for (const RankId end : {link.load.from, link.load.to}) {
@@ -181,6 +200,9 @@ Simulation Simulator::result() const {
       rank.peak_bytes += buffers;
     }
   }
+  const auto order = [](const SimulatedLink& l) { return std::tuple(l.from, l.to, l.payload); };
+  std::sort(out.links.begin(), out.links.end(),
+            [&](const auto& a, const auto& b) { return order(a) < order(b); });
   return out;
 }
 

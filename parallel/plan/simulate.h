@@ -5,15 +5,16 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <optional>
 #include <span>
-#include <tuple>
 #include <vector>
 
 #include "parallel/plan/plan.h"
 
 namespace longtake {
+
+// Background work of so many instructions may be left undone before the rank waits for it.
+inline constexpr int background_queue = 8;
 
 // Seconds and bytes of everything a plan does.
 class Costs {
@@ -121,6 +122,7 @@ class Simulator {
   std::vector<Instruction>& open_backlog(RankId rank);
   bool step(RankId rank);
   void wait(Rank& rank, double until);
+  void leave_behind(Rank& rank, double seconds);
   void account(RankId rank, const Instruction& instruction);
   void send(RankId rank, const Send& send);
   Link& link(RankId from, RankId to, Payload payload);
@@ -130,7 +132,7 @@ class Simulator {
   EventSink sink_;
   int64_t depth_;
   std::vector<Rank> ranks_;
-  std::map<std::tuple<RankId, RankId, Payload>, Link> links_;
+  std::vector<Link> links_;  // [receiver][payload]: a rank gets each from one other
   Simulation total_;
 };
 

@@ -175,7 +175,15 @@ TEST_CASE("bytes by hand") {
   CHECK(costs.weight_bytes({1}) == 2 * (32 + 17 + 120));
   // 3 rows: two f32 streams of 2; bf16: 5 x 2 + 3; and 2 rows of 2.
   CHECK(costs.workspace_bytes() == 48 + 2 * (39 + 4));
-  CHECK(costs.fixed_bytes({1}) == costs.weight_bytes({1}) + costs.workspace_bytes());
+  CHECK(costs.fixed_bytes({1}) ==
+        costs.weight_bytes({1}) + costs.workspace_bytes() + costs.table_bytes({1}));
+  // Text keys 512, modulations 224, four windows of 4 frames 128, four latents 384, packed 32.
+  CHECK(costs.table_bytes({1}) == 1280);
+  ModelShape video = m;
+  video.decode_bytes = 5000;
+  const CostModel decodes(spec, video, profile(), {{0, 4}, {4, 6}});
+  CHECK(decodes.fixed_bytes({0}) == costs.fixed_bytes({0}));
+  CHECK(decodes.fixed_bytes({1}) == costs.fixed_bytes({1}) + 5000);
 }
 
 TEST_CASE("one branch costs half, and none has a context that its rule does not read") {
