@@ -64,8 +64,11 @@ OwnedTensor numbers(DType dtype, const Shape& shape, StreamRef stream) {
 // FLOP/s of the products of one layer: queries, feed-forward up with its activation and down onto
 // the residual.
 double linear_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
-  const int64_t rows = std::min<int64_t>(p.tokens, 512), d = std::min<int64_t>(p.dim, 1536),
-                f = std::min<int64_t>(p.ffn, 4096);
+  constexpr double kEnough = 2e9;  // FLOP of a run
+  const int64_t d = std::min<int64_t>(p.dim, 1536), f = std::min<int64_t>(p.ffn, 4096);
+  const double row_flops = static_cast<double>(8 * d * d + 4 * d * f);
+  const int64_t rows =
+      std::min(p.tokens, std::clamp<int64_t>(static_cast<int64_t>(kEnough / row_flops), 64, 512));
   const auto weight = [&](int64_t out, int64_t in) {
     return Linear(numbers(dtype, {out, in}, stream), {}, dtype, stream);
   };
@@ -78,14 +81,12 @@ double linear_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef s
     linear({.x = x, .activation = Activation::gelu_tanh, .y = hidden}, up, stream);
     linear({.x = hidden, .residual = stream_x}, down, stream);
   };
-  const auto n = static_cast<double>(rows), dd = static_cast<double>(d * d),
-             df = static_cast<double>(d * f);
-  return n * (8 * dd + 4 * df) / median_seconds(budget_s, work);
+  return static_cast<double>(rows) * row_flops / median_seconds(budget_s, work);
 }
 
 double attention_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
   const int64_t head = p.dim / p.heads, heads = std::min<int64_t>(p.heads, 4);
-  const int64_t queries = std::min<int64_t>(p.tokens, 512), keys = std::min<int64_t>(p.keys, 3072);
+  const int64_t queries = std::min<int64_t>(p.tokens, 256), keys = std::min<int64_t>(p.keys, 3072);
   const OwnedTensor q = numbers(dtype, {queries, heads, head}, stream),
                     k = numbers(dtype, {keys, heads, head}, stream),
                     v = numbers(dtype, {keys, heads, head}, stream);
@@ -102,7 +103,7 @@ double attention_rate(const RateProbe& p, DType dtype, double budget_s, StreamRe
 
 // Bytes/s of a modulated norm, as cost_model counts them: f32 in, `dtype` out.
 double memory_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
-  const int64_t rows = std::min<int64_t>(p.tokens, 4096), d = p.dim;
+  const int64_t rows = std::min<int64_t>(p.tokens, 1024), d = p.dim;
   const OwnedTensor x = numbers(DType::f32, {rows, d}, stream),
                     shift = numbers(DType::f32, {1, d}, stream);
   OwnedTensor y(dtype, {rows, d});

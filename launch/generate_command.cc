@@ -17,6 +17,7 @@
 #include "launch/trace_file.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
+#include "parallel/cost/cost_model.h"
 
 namespace longtake {
 
@@ -95,6 +96,21 @@ class Output {
   ProgressState state_;
 };
 
+// Of the ranks' main threads, as the report measures them: decoding in the background left out.
+Predicted predicted_of(const Simulation& s) {
+  Predicted out;
+  out.denoise_s = s.instructions_s;
+  out.total_s = s.makespan_s;
+  double waited = 0, all = 0;
+  for (const SimulatedRank& rank : s.ranks) {
+    out.per_rank.push_back({rank.busy_s - rank.background_s, rank.peak_bytes});
+    waited += rank.wait_s;
+    all += rank.end_s;
+  }
+  out.idle_share = all > 0 ? waited / all : 0;
+  return out;
+}
+
 class Generation {
  public:
   Generation(const RunConfig& config, const GenerateOptions& options, Comm& comm)
@@ -159,7 +175,8 @@ class Generation {
     if (output) hash_ = output->finish();
     for (const std::string& packed : comm_.gather(pack(rank.report())))
       report_.per_rank.push_back(unpack(packed));
-    traces_ = comm_.gather(trace_events(comm_.rank(), rank.trace()));
+    const auto written = output ? output->writer().events() : std::vector<StreamWriter::Event>{};
+    traces_ = comm_.gather(trace_events(comm_.rank(), rank.trace(), written));
   }
 
   // Ranks as threads, each with its own pool.
@@ -186,7 +203,9 @@ class Generation {
           rank.run();
           if (r == emitter) hash_ = output.finish();
           reports[static_cast<size_t>(r)] = rank.report();
-          traces_[static_cast<size_t>(r)] = trace_events(r, rank.trace());
+          traces_[static_cast<size_t>(r)] = trace_events(
+              r, rank.trace(),
+              r == emitter ? output.writer().events() : std::vector<StreamWriter::Event>{});
         } catch (const std::exception& e) {
           const std::lock_guard lock(mutex);
           if (!error) error = std::current_exception();
@@ -216,11 +235,23 @@ class Generation {
       report_.seconds.decode += rank.decode_s;
       report_.seconds.first_frames = std::max(report_.seconds.first_frames, rank.first_frames_s);
     }
+    for (const RankReport& rank : report_.per_rank)
+      report_.seconds.denoise = std::max(report_.seconds.denoise, rank.run_s);
     report_.seconds.total = seconds_since(start_);
+    predict();
     write_report(report_, job_.config.output.run);
     write_trace(traces_, job_.config.output.run);
     log_info("{}", to_text(report_));
     log_info("run in {}", job_.config.output.run.string());
+  }
+
+  void predict() {
+    PredictedTrace trace(job_.plan.mesh.ranks());
+    const CostModel costs(job_.plan, job_.shape, job_.hardware, job_.stages);
+    const Simulation simulated =
+        simulate(job_.plan, costs, {}, [&](const SimulatedEvent& e) { trace.add(e); });
+    report_.predicted = predicted_of(simulated);
+    traces_.push_back(trace.events());
   }
 
   Clock::time_point start_ = Clock::now();

@@ -1,6 +1,9 @@
 #include "launch/model_sizes.h"
 
+#include <algorithm>
+
 #include "kernels/base/error.h"
+#include "launch/bench/random_vae.h"
 #include "launch/number_table.h"
 #include "runtime/model/vae_decoder.h"
 
@@ -27,6 +30,20 @@ std::optional<VaeConfig> released_vae(int64_t channels) {
   vae.patch = 2, vae.spatial_factor = 16;
   vae.in_channels = vae.out_channels = 12;
   return vae;
+}
+
+// Weights in f32; of every convolution in time the last two frames it saw; and the frames of the
+// last level while it works, about six.
+double decode_bytes(const VaeConfig& vae, int64_t height, int64_t width) {
+  double weights = 0, history = 0, largest = 0;
+  for (const VaeConv& conv : vae_decoder_convs(vae)) {
+    weights += static_cast<double>(conv.shape.numel());
+    const auto frame =
+        static_cast<double>(conv.shape[1] * conv.area) * static_cast<double>(height * width);
+    if (conv.shape.rank() == 5 && conv.shape[2] == 3) history += 2 * frame;
+    largest = std::max(largest, frame);
+  }
+  return 4 * (weights + history + 6 * largest);
 }
 
 ModelSizes read_sizes(const std::string& name_or_file) {
@@ -105,10 +122,11 @@ ModelShape shape_of(const ModelSizes& sizes, int64_t height, int64_t width, DTyp
   out.dtype_bytes = static_cast<int64_t>(size_bytes(compute));
   out.latent_rows = height;
   out.latent_columns = width;
-  if (decodes && sizes.vae)
-    out.decode_flops_per_frame = decode_flops(*sizes.vae, height, width) *
-                                 conv_efficiency(kProfileChannels) /
-                                 conv_efficiency(static_cast<double>(sizes.vae->decoder_base_dim));
+  if (!decodes || !sizes.vae) return out;
+  out.decode_flops_per_frame = decode_flops(*sizes.vae, height, width) *
+                               conv_efficiency(kProfileChannels) /
+                               conv_efficiency(static_cast<double>(sizes.vae->decoder_base_dim));
+  out.decode_bytes = decode_bytes(*sizes.vae, height, width);
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include "launch/config_file.h"
 #include "launch/config_flags.h"
 #include "launch/nearest_name.h"
+#include "launch/plan_flags.h"
 #include "launch/settings.h"
 #include "launch/version.h"
 
@@ -176,48 +177,11 @@ void Parser::add_generate() {
 void Parser::add_plan() {
   CLI::App* command = app_.add_subcommand(
       "plan", "schedule, time and bytes of a run on any number of ranks, without running it");
-  PlanOptions& p = out_.plan;
-  const char* const group = "Plan";
-  const auto whole = CLI::Range(int64_t{1}, int64_t{1} << 20).description("");
-  command->add_option("--ranks", p.ranks, "ranks to plan for")
-      ->type_name("N")
-      ->check(whole)
-      ->capture_default_str()
-      ->group(group);
-  command
-      ->add_option(
-          "--hardware", hardware_,
-          "of a rank: h100, h200, a100, rtx4090, uniform (every visit of a stage takes one "
-          "slot), or a file (default: this machine, measured now)")
-      ->type_name("NAME")
-      ->group(group);
-  command->add_flag("--endless", p.endless, "a video without end; also --frames endless")
-      ->group(group);
-  command->add_option("--sweeps", p.sweeps, "how far to simulate (default: all that matters)")
-      ->type_name("N")
-      ->check(whole)
-      ->group(group);
-  command->add_flag("--grid", p.grid, "draw ranks by time")->group(group);
-  command->add_flag("--json", p.json, "numbers as JSON")->group(group);
-  command->add_flag("--text", p.text, "the instructions, one per line")->group(group);
-  command->add_option("--rank", p.rank, "of --text: this rank only")
-      ->type_name("R")
-      ->check(CLI::NonNegativeNumber.description(""))
-      ->group(group);
-  command
-      ->add_flag("--calibrate", p.calibrate,
-                 "measure this machine (a few seconds) and write its profile")
-      ->group(group);
-  command->add_option("-o,--output", p.output, "file for --calibrate (default: standard output)")
-      ->type_name("FILE")
-      ->group(group);
+  add_plan_flags(command, out_.plan);
   add_run_flags(command);
   for (const ConfigFlag& f : config_flags())
     if (std::string_view(f.setting) != "output.run")
       add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
-  command->footer(
-      "Example:\n  longtake plan configs/wan2.1-t2v-14b.yaml --size 1280x720 --frames 1025 "
-      "--ranks 8 --hardware h100");
 }
 
 void Parser::add_decode() {
@@ -380,7 +344,6 @@ void Parser::finish_plan() {
   apply_size();
   apply_settings();
   finish_shape(out_.config, problems_, out_.notices);
-  out_.plan.hardware = hardware_;
   out_.plan.threads = threads_;
 }
 

@@ -1,6 +1,8 @@
 // `longtake plan`: the schedule of a run, its time and its bytes. Needs no weights, GPU or MPI.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <future>
 
 #include "kernels/base/error.h"
 #include "launch/calibrate.h"
@@ -37,8 +39,7 @@ class Planning {
     choose();
     const Clock::time_point start = Clock::now();
     result_.sweeps = sweeps();
-    result_.check = check_made(shape_.plan, result_.sweeps);
-    simulate_all();
+    make_all();
     result_.planning_s = std::chrono::duration<double>(Clock::now() - start).count();
     give_advice();
     return std::move(result_);
@@ -101,43 +102,81 @@ class Planning {
     result_.plan = plan;
   }
 
-  // Of an endless video: until all blocks in flight have come and gone twice.
+  // Of an endless video: until all blocks are in flight, and for sixteen more.
   int64_t sweeps() const {
     const PlanMaker maker(shape_.plan);
     const int64_t all =
-        maker.sweeps().value_or(2 * shape_.plan.steps + 4 * shape_.plan.effective_stagger());
+        maker.sweeps().value_or(shape_.plan.steps + 16 * shape_.plan.effective_stagger());
     return options_.sweeps ? maker.sweeps() ? std::min(*options_.sweeps, all) : *options_.sweeps
                            : all;
   }
 
-  void simulate_all() {
+  void make_all() {
     const PlanSpec& plan = shape_.plan;
     const auto ranks = static_cast<size_t>(plan.mesh.ranks());
     result_.per_rank.resize(ranks);
-    EventSink sink;
-    if (options_.grid)
-      sink = [this](const SimulatedEvent& e) {
-        const auto* forward = std::get_if<Forward>(&e.instruction);
-        if (!forward || e.rank.value >= kGridRanks) return;
-        if (static_cast<int64_t>(result_.visits.size()) < kMostVisits)
-          result_.visits.push_back({e.rank.value, forward->block.value, e.begin_s, e.end_s});
-      };
     if (result_.slots) {
       if (sizes_) set_layers(equal_shares(plan.mesh.stages));
-      result_.simulation = simulate(plan, UniformCosts(), result_.sweeps, sink);
+      play(UniformCosts());
     } else {
       const auto stages = split_layers(plan, model_, hardware_);
       const CostModel costs(plan, model_, hardware_, stages);
       set_layers(stages);
       for (size_t i = 0; i < ranks; ++i)
         result_.per_rank[i].weight_bytes = costs.weight_bytes({static_cast<int64_t>(i)});
-      result_.simulation = simulate(plan, costs, result_.sweeps, sink);
+      play(costs);
     }
     const int64_t factor = sizes_ && sizes_->vae ? sizes_->vae->temporal_factor : 4;
     result_.block_frames = static_cast<double>(plan.layout.block_frames * factor);
     result_.frames = config_.video.frames;
     if (result_.endless())
       result_.frames = result_.simulation.blocks * plan.layout.block_frames * factor;
+  }
+
+  // Checked and simulated side by side, each from its own copy of the plan.
+  void play(const Costs& costs) {
+    const PlanSpec& plan = shape_.plan;
+    auto checked =
+        std::async(std::launch::async, [this, &plan] { return check_made(plan, result_.sweeps); });
+    PlanMaker maker(plan);
+    Simulator simulator(plan.mesh, costs, sink());
+    std::optional<Simulation> filled;  // when all blocks are in flight
+    for (; !maker.done() && maker.sweep() < result_.sweeps; maker.next()) {
+      if (result_.endless() && maker.sweep() == filled_after()) filled = simulator.result();
+      simulator.add_sweep(maker);
+      simulator.play();
+    }
+    result_.check = checked.get();
+    result_.simulation = simulator.result();
+    if (filled && result_.simulation.blocks > filled->blocks) find_steady_idle(*filled);
+  }
+
+  // All blocks are in flight, and some have left.
+  int64_t filled_after() const { return shape_.plan.steps + 4 * shape_.plan.effective_stagger(); }
+
+  // Busy time between two moments of the same point in a sweep, over that time.
+  void find_steady_idle(const Simulation& filled) {
+    const Simulation& end = result_.simulation;
+    double busy = 0;
+    for (size_t i = 0; i < end.ranks.size(); ++i)
+      busy += end.ranks[i].busy_s - filled.ranks[i].busy_s;
+    const double blocks = static_cast<double>(end.blocks - filled.blocks);
+    const double sweeps = static_cast<double>(result_.sweeps - filled_after());
+    const double seconds = (*end.last_block_s - *filled.last_block_s) / blocks;
+    const double of_a_block = busy / sweeps * static_cast<double>(shape_.plan.effective_stagger());
+    result_.steady_idle_share =
+        std::max(0.0, 1 - of_a_block / (seconds * static_cast<double>(end.ranks.size())));
+    result_.steady_block_s = seconds;
+  }
+
+  EventSink sink() {
+    if (!options_.grid) return {};
+    return [this](const SimulatedEvent& e) {
+      const auto* forward = std::get_if<Forward>(&e.instruction);
+      if (!forward || e.rank.value >= kGridRanks) return;
+      if (static_cast<int64_t>(result_.visits.size()) < kMostVisits)
+        result_.visits.push_back({e.rank.value, forward->block.value, e.begin_s, e.end_s});
+    };
   }
 
   std::vector<UnitRange> equal_shares(int64_t stages) const {
@@ -164,7 +203,38 @@ class Planning {
           plan.layout.blocks() ? fmt::format(", {} blocks", *plan.layout.blocks()) : "",
           sizes_ ? fmt::format(", {} sub-layers", 3 * model_.layers) : "", plan.mesh.branches,
           plan.mesh.branches == 1 ? "" : "s"));
-    if (!result_.slots) advise_on_memory();
+    if (result_.slots) return;
+    advise_on_memory();
+    advise_on_balance();
+  }
+
+  // Seconds of the slowest and of the mean stage for a visit between two others.
+  std::pair<double, double> stage_seconds(const PlanSpec& plan) const {
+    const CostModel costs(plan, model_, hardware_, share_out_units(plan, model_, hardware_));
+    Forward visit;
+    if (plan.layout.blocks() != 1) visit.block = {1};
+    double slowest = 0, sum = 0;
+    for (int64_t stage = 0; stage < plan.mesh.stages; ++stage) {
+      const double seconds = costs.seconds({stage}, visit);
+      slowest = std::max(slowest, seconds);
+      sum += seconds;
+    }
+    return {slowest, sum / static_cast<double>(plan.mesh.stages)};
+  }
+
+  // Layers cannot be cut finely enough for any number of stages.
+  void advise_on_balance() {
+    const auto [slowest, mean] = stage_seconds(shape_.plan);
+    if (slowest < 1.15 * mean) return;
+    PlanSpec fewer = shape_.plan;
+    for (fewer.mesh.stages = 1; fewer.mesh.stages < shape_.plan.mesh.stages; ++fewer.mesh.stages)
+      if (stage_seconds(fewer).first <= 1.02 * slowest) break;
+    if (fewer.mesh.stages == shape_.plan.mesh.stages) return;
+    result_.advice.push_back(fmt::format(
+        "The slowest stage takes {:.0f} % longer than the mean, since {} layers do not divide well "
+        "among {} stages: {} stages ({} ranks) would be about as fast.",
+        100 * (slowest / mean - 1), model_.layers, shape_.plan.mesh.stages, fewer.mesh.stages,
+        fewer.mesh.ranks()));
   }
 
   void advise_on_memory() {

@@ -57,10 +57,12 @@ std::string head_text(const PlanResult& r) {
 
 std::string summary_text(const PlanResult& r) {
   const Simulation& s = r.simulation;
-  std::string out = fmt::format("time {}", time_text(r, s.makespan_s));
+  std::string out =
+      fmt::format("{} {}", r.endless() ? "simulated" : "time", time_text(r, s.makespan_s));
   if (s.first_block_s)
     out += fmt::format(", first frames after {}", time_text(r, *s.first_block_s));
-  out += fmt::format(", idle {:.2f} %", 100 * s.idle_share());
+  out += fmt::format(", idle {:.2f} %{}", 100 * r.idle_share(),
+                     r.steady_idle_share ? " once all blocks are in flight" : "");
   if (!r.slots) {
     out += fmt::format(", {:.4g} frames/s", r.frames_per_second());
     if (r.videos() > 1)
@@ -134,9 +136,7 @@ std::string links_text(const PlanResult& r) {
 double PlanResult::frames_per_second() const {
   if (slots || simulation.makespan_s <= 0) return 0;
   if (!endless()) return static_cast<double>(frames) / simulation.makespan_s;
-  if (simulation.blocks < 2) return 0;
-  return static_cast<double>(simulation.blocks - 1) * block_frames /
-         (*simulation.last_block_s - *simulation.first_block_s);
+  return steady_block_s ? block_frames / *steady_block_s : 0;
 }
 
 std::string to_text(const PlanResult& r) {
@@ -179,7 +179,7 @@ std::string to_json(const PlanResult& r) {
             {"makespan", s.makespan_s},
             {"first_block", s.first_block_s ? Json(*s.first_block_s) : Json()},
             {"idle", s.makespan_s - busy / ranks},
-            {"idle_share", s.idle_share()},
+            {"idle_share", r.idle_share()},
             {"stages", r.plan.mesh.stages},
             {"branches", r.plan.mesh.branches},
             {"blocks", r.endless() ? Json() : Json(*r.plan.layout.blocks())},

@@ -34,6 +34,8 @@ struct PlanResult {
   CheckReport check;
   Simulation simulation;
   int64_t sweeps = 0;
+  // Endless: once all blocks are in flight, and the time between two of them.
+  std::optional<double> steady_idle_share, steady_block_s;
   double planning_s = 0;  // making, checking and simulating
   std::vector<PlanRank> per_rank;
   std::vector<PlannedVisit> visits;  // for the grid
@@ -42,8 +44,9 @@ struct PlanResult {
   bool endless() const { return !plan.layout.total_frames; }
   // Equal pipelines side by side that the ranks are enough for.
   int64_t videos() const { return std::max<int64_t>(1, ranks / plan.mesh.ranks()); }
-  // Of one video; endless: between its first and its last simulated block.
+  // Of one video; endless: once all blocks are in flight, 0 if that was not simulated.
   double frames_per_second() const;
+  double idle_share() const { return steady_idle_share.value_or(simulation.idle_share()); }
 };
 
 std::string to_text(const PlanResult& result);

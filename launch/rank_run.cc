@@ -23,6 +23,7 @@ RankRun::RankRun(const Job& job, RankId rank, const PromptSet& prompts, Transpor
                  StreamWriter* writer, ThreadPool& pool, Update update)
     : job_(job), rank_(rank), writer_(writer), pool_(pool), solver_(job.solver()), noise_(job) {
   const auto start = std::chrono::steady_clock::now();
+  Buffer::reset_peak_bytes();  // encoding the prompts is over
   StageSpec stage;
   stage.units = job.stages.at(static_cast<size_t>(job.plan.mesh.stage(rank).value));
   stage.compute = job.compute;
@@ -63,6 +64,7 @@ RankReport RankRun::report() const {
   out.weight_bytes = model_->weight_bytes();
   out.buffer_bytes = executor_->buffer_bytes();
   out.peak_bytes = peak_resident_bytes();
+  out.device_peak_bytes = Buffer::peak_bytes();
   out.load_s = load_s_;
   const double compute = seconds_of<Embed>(t) + seconds_of<Forward>(t) + seconds_of<Head>(t);
   out.run_s = executor_->run_seconds();

@@ -1,14 +1,12 @@
 // The program as a user calls it: exit codes, and one message per error.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <string>
 
 #include "runtime/stream/latent_store.h"
 #include "tests/stream/sample_run.h"
+#include "tests/support/call_program.h"
 #include "tests/support/scratch_folder.h"
 
 namespace longtake {
@@ -16,28 +14,6 @@ namespace longtake {
 using namespace testing;
 
 namespace {
-
-struct Outcome {
-  int code = -1;
-  std::string text;  // both streams
-};
-
-Outcome call(const std::string& arguments, const std::string& environment = "") {
-  const char* binary = std::getenv("LONGTAKE_BINARY");
-  REQUIRE_MESSAGE(binary, "LONGTAKE_BINARY names the program; ctest sets it");
-  Outcome out;
-  std::FILE* pipe = popen((environment + " '" + binary + "' " + arguments + " 2>&1").c_str(), "r");
-  REQUIRE(pipe);
-  char buffer[4096];
-  while (const size_t n = std::fread(buffer, 1, sizeof buffer, pipe)) out.text.append(buffer, n);
-  const int status = pclose(pipe);
-  out.code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  return out;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // A finished sample run in `folder`.
 void make_run(const std::filesystem::path& folder) {
