@@ -143,7 +143,8 @@ TEST_CASE("a model folder beats the table, and one without weights is enough") {
   config.model_sizes = "wan2.1-t2v-14b";
   std::filesystem::create_directories(scratch.path() / "transformer");
   write(scratch / "model_index.json", R"({"_class_name": "WanPipeline",
-    "transformer": ["diffusers", "WanTransformer3DModel"], "vae": ["diffusers", "AutoencoderKLWan"]})");
+    "transformer": ["diffusers", "WanTransformer3DModel"],
+    "vae": ["diffusers", "AutoencoderKLWan"]})");
   write(scratch / "transformer" / "config.json", R"({"_class_name": "WanTransformer3DModel",
     "patch_size": [1, 2, 2], "num_attention_heads": 3, "attention_head_dim": 64, "in_channels": 16,
     "out_channels": 16, "text_dim": 32, "ffn_dim": 80, "num_layers": 7, "cross_attn_norm": true,
