@@ -18,6 +18,19 @@ struct GenerateOptions {
   bool mpi = false;                // started by mpirun or srun
   double deadline_s = 600;         // of every wait for another rank
   std::optional<int64_t> job_end;  // of the batch job, seconds since 1970
+  std::string hardware;            // a name or a file; empty: measured at the start
+};
+
+struct PlanOptions {
+  int64_t ranks = 1;
+  std::string hardware;  // a name, a file or "uniform"; empty: this machine, measured now
+  bool endless = false;
+  std::optional<int64_t> sweeps;  // to simulate; default: all, of an endless video until it is even
+  bool grid = false, json = false, text = false;
+  std::optional<int64_t> rank;  // of text; default: all
+  bool calibrate = false;
+  std::filesystem::path output;  // of calibrate; empty: standard output
+  int threads = 0;
 };
 
 struct DecodeOptions {
@@ -62,6 +75,7 @@ struct BenchOptions {
 RunConfig config_of_run(const std::filesystem::path& run, Problems& problems);
 
 int run_generate(const RunConfig& config, const GenerateOptions& options);
+int run_plan(const RunConfig& config, const PlanOptions& options);
 int run_decode(const DecodeOptions& options);
 int run_info(const InfoOptions& options);
 int run_verify(const VerifyOptions& options);

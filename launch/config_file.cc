@@ -1,15 +1,12 @@
 #include "launch/config_file.h"
 
-#include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "kernels/base/error.h"
 #include "launch/nearest_name.h"
+#include "launch/plain_yaml.h"
 #include "launch/settings.h"
 #include "runtime/stream/durable_file.h"
 
@@ -18,48 +15,6 @@ namespace longtake {
 namespace {
 
 constexpr uint64_t kLargestFile = uint64_t{1} << 20;
-constexpr int kDeepest = 16;
-
-// Looks at the document before a tree is made of it: anchors and aliases can make small files huge,
-// tags can change what a text means, and none of them has a use here.
-class PlainDocument : public YAML::EventHandler {
- public:
-  std::string problem;
-  YAML::Mark mark;
-
-  void OnDocumentStart(const YAML::Mark&) override {}
-  void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark& m, YAML::anchor_t anchor) override { look(m, "", anchor); }
-  void OnAlias(const YAML::Mark& m, YAML::anchor_t) override { refuse(m, "aliases (*name)"); }
-  void OnScalar(const YAML::Mark& m, const std::string& tag, YAML::anchor_t anchor,
-                const std::string&) override {
-    look(m, tag, anchor);
-  }
-  void OnSequenceStart(const YAML::Mark& m, const std::string& tag, YAML::anchor_t anchor,
-                       YAML::EmitterStyle::value) override {
-    look(m, tag, anchor);
-    if (++depth_ > kDeepest) refuse(m, "more than 16 levels");
-  }
-  void OnSequenceEnd() override { --depth_; }
-  void OnMapStart(const YAML::Mark& m, const std::string& tag, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value style) override {
-    OnSequenceStart(m, tag, anchor, style);
-  }
-  void OnMapEnd() override { --depth_; }
-
- private:
-  void look(const YAML::Mark& m, const std::string& tag, YAML::anchor_t anchor) {
-    if (anchor != 0) refuse(m, "anchors (&name)");
-    // "?" and "!" are what the parser gives to plain and quoted scalars.
-    if (!tag.empty() && tag != "?" && tag != "!") refuse(m, "tags (!name)");
-  }
-  void refuse(const YAML::Mark& m, const char* what) {
-    if (!problem.empty()) return;
-    problem = fmt::format("{} are not allowed here", what);
-    mark = m;
-  }
-  int depth_ = 0;
-};
 
 class ConfigReader {
  public:
@@ -71,9 +26,7 @@ class ConfigReader {
 
  private:
   using Node = YAML::Node;
-  std::string where(const YAML::Mark& mark) const {
-    return mark.is_null() ? name_ : fmt::format("{}:{}", name_, mark.line + 1);
-  }
+  std::string where(const YAML::Mark& mark) const { return yaml_place(name_, mark); }
   void problem(const Node& at, const std::string& text) { problems_.add(where(at.Mark()), text); }
   void read_top(const Node& key, const Node& value);
   void read_section(const std::string& section, const Node& map);
@@ -133,27 +86,10 @@ void ConfigReader::each(const Node& map, Visit&& visit) {
 }
 
 bool ConfigReader::read(const std::string& text) {
-  try {
-    std::istringstream stream(text);
-    YAML::Parser parser(stream);
-    PlainDocument document;
-    parser.HandleNextDocument(document);
-    if (!document.problem.empty()) {
-      problems_.add(where(document.mark), document.problem);
-      return false;
-    }
-    const Node root = YAML::Load(text);
-    if (root.IsNull()) return true;
-    if (!root.IsMap()) {
-      problem(root, "expected `key: value` lines");
-      return false;
-    }
-    each(root, [&](const Node& key, const Node& value) { read_top(key, value); });
-    return true;
-  } catch (const YAML::Exception& e) {
-    problems_.add(where(e.mark), "not valid YAML: " + e.msg);
-    return false;
-  }
+  const std::optional<Node> root = load_plain_yaml(text, name_, problems_);
+  if (!root) return false;
+  each(*root, [&](const Node& key, const Node& value) { read_top(key, value); });
+  return true;
 }
 
 void ConfigReader::read_top(const Node& key, const Node& value) {
@@ -248,10 +184,6 @@ void ConfigReader::unknown(const Node& key, const std::string& section) {
 
 bool read_config_text(const std::string& text, const std::string& name,
                       const std::filesystem::path& folder, RunConfig& config, Problems& problems) {
-  if (!is_utf8(text)) {
-    problems.add(name, "the file is not UTF-8");
-    return false;
-  }
   return ConfigReader(name, folder, config, problems).read(text);
 }
 

@@ -12,6 +12,8 @@ const std::vector<ConfigFlag>& config_flags() {
   static const std::vector<ConfigFlag> flags = {
       {"model", "--model,--model-path,--ckpt-dir", "FOLDER", kInput,
        "model folder, in diffusers layout or with original Wan files"},
+      {"model_sizes", "--model-sizes", "NAME", kInput,
+       "for planning without weights: a table of configs/models, or a file"},
       {"negative_prompt", "--negative-prompt,--neg-prompt", "TEXT", kInput,
        "what should not be seen"},
       {"input.prompt_embeds", "--prompt-embeds", "FILE", kInput,

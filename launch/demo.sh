@@ -14,7 +14,8 @@ for ((n = 2; ; ++n)); do
   [ -e "$run" ] || break
   run=runs/demo-$n
 done
-# Two stages balance better than two branches here: the last one has fewer layers, since it also decodes.
+# Two stages, which wait less for each other than two branches; what is not decoded beside is decoded at the end with
+# all cores.
 mpirun -n 2 --oversubscribe --bind-to none build/release/longtake generate configs/demo/run.yaml \
   --stages 2 --branches 1 --threads 1 -o "$run" "$@"
 

@@ -19,6 +19,7 @@
 #include "launch/trace_file.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
+#include "parallel/cost/cost_model.h"
 
 namespace longtake {
 
@@ -36,16 +37,33 @@ std::optional<std::chrono::system_clock::time_point> job_end(const GenerateOptio
   return std::chrono::system_clock::time_point(std::chrono::seconds(*options.job_end));
 }
 
+// Of the ranks' main threads, as the report measures them: decoding in the background left out.
+Predicted predicted_of(const Simulation& s) {
+  Predicted out;
+  out.denoise_s = s.instructions_s;
+  out.total_s = s.makespan_s;
+  double waited = 0, all = 0;
+  for (const SimulatedRank& rank : s.ranks) {
+    out.per_rank.push_back({rank.busy_s - rank.background_s, rank.peak_bytes});
+    waited += rank.wait_s;
+    all += rank.end_s;
+  }
+  out.idle_share = all > 0 ? waited / all : 0;
+  return out;
+}
+
 class Generation {
  public:
   Generation(const RunConfig& config, const GenerateOptions& options, Comm& comm)
       : options_(options),
         comm_(comm),
         loopback_(loopback_ranks(config, comm)),
-        job_(make_job(config, comm, loopback_ > 0 ? loopback_ : comm.ranks())),
-        threads_(options.threads > 0
-                     ? options.threads
-                     : std::max(1, choose_threads(0) / std::max(comm.ranks_on_node(), loopback_))),
+        on_node_(std::max(comm.ranks_on_node(), loopback_)),
+        threads_(options.threads > 0 ? options.threads : std::max(1, choose_threads(0) / on_node_)),
+        job_(make_job(
+            config, comm,
+            {loopback_ > 0 ? loopback_ : comm.ranks(), on_node_, threads_, choose_threads(0)},
+            options.hardware)),
         limits_(start_, config.checkpoint.maxh, job_end(options)) {
     report_.ranks = static_cast<int>(job_.plan.mesh.ranks());
     catch_stop_signals();
@@ -150,7 +168,8 @@ class Generation {
     if (output) commit_ = stopped_by_.empty() ? output->finish() : output->stop();
     for (const std::string& packed : comm_.gather(pack(rank.report())))
       report_.per_rank.push_back(unpack(packed));
-    traces_ = comm_.gather(trace_events(comm_.rank(), rank.trace()));
+    const auto written = output ? output->writer().events() : std::vector<StreamWriter::Event>{};
+    traces_ = comm_.gather(trace_events(comm_.rank(), rank.trace(), written));
   }
 
   // The last blocks may take longer to decode than the others may wait for one message: the rank
@@ -191,7 +210,9 @@ class Generation {
             commit_ = stopped_by_.empty() ? output.finish() : output.stop();
           }
           reports[static_cast<size_t>(r)] = rank.report();
-          traces_[static_cast<size_t>(r)] = trace_events(r, rank.trace());
+          traces_[static_cast<size_t>(r)] = trace_events(
+              r, rank.trace(),
+              r == emitter ? output.writer().events() : std::vector<StreamWriter::Event>{});
         } catch (const std::exception& e) {
           const std::lock_guard lock(mutex);
           if (!error) error = std::current_exception();
@@ -219,19 +240,30 @@ class Generation {
       report_.seconds.decode += rank.decode_s;
       report_.seconds.first_frames = std::max(report_.seconds.first_frames, rank.first_frames_s);
     }
+    for (const RankReport& rank : report_.per_rank)
+      report_.seconds.denoise = std::max(report_.seconds.denoise, rank.run_s);
     report_.seconds.total = seconds_since(start_);
+    predict();
     write_report(report_, job_.config.output.run);
     write_trace(traces_, job_.config.output.run);
     log_info("{}", to_text(report_));
     log_info("run in {}", job_.config.output.run.string());
   }
 
+  void predict() {
+    PredictedTrace trace(job_.plan.mesh.ranks());
+    const CostModel costs(job_.plan, job_.shape, job_.hardware, job_.stages);
+    const Simulation simulated =
+        simulate(job_.plan, costs, {}, [&](const SimulatedEvent& e) { trace.add(e); });
+    report_.predicted = predicted_of(simulated);
+    traces_.push_back(trace.events());
+  }
+
   Clock::time_point start_ = Clock::now();
   GenerateOptions options_;
   Comm& comm_;
-  int loopback_;
+  int loopback_, on_node_, threads_;
   Job job_;
-  int threads_;
   PromptSet prompts_;
   RunReport report_;
   RunLimits limits_;

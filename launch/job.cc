@@ -1,14 +1,16 @@
 #include "launch/job.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "launch/calibrate.h"
 #include "launch/input_digest.h"
 #include "launch/machine.h"
 #include "launch/memory_need.h"
 #include "launch/precomputed.h"
-#include "launch/stage_costs.h"
 #include "launch/version.h"
+#include "parallel/cost/cost_model.h"
 #include "runtime/model/prompt_encoder.h"
 
 namespace longtake {
@@ -16,13 +18,6 @@ namespace longtake {
 namespace {
 
 namespace fs = std::filesystem;
-
-void check_size(const RunConfig& config, const ModelFolder& folder, const VaeConfig& vae) {
-  const int64_t multiple = vae.spatial_factor * folder.transformer_config.patch[1];
-  if (config.video.width % multiple != 0 || config.video.height % multiple != 0)
-    fail(ExitCode::usage, "video.width and video.height: {} needs multiples of {}, found {} x {}",
-         folder.variant, multiple, config.video.width, config.video.height);
-}
 
 // Settings that are read but that nothing stands behind yet are refused, not ignored.
 void check_available(const RunConfig& config) {
@@ -69,21 +64,38 @@ void check_memory(const Job& job, const Comm& comm) {
            static_cast<double>(job.height * job.width));
 }
 
-Mesh choose_mesh(const RunConfig& config, int64_t ranks, const PlanSpec& plan) {
-  Mesh mesh;
-  if (config.parallel.branches || config.parallel.stages) {
-    const int64_t stages = config.parallel.stages.value_or(0);
-    mesh.branches =
-        config.parallel.branches.value_or(std::max<int64_t>(1, stages > 0 ? ranks / stages : 1));
-    mesh.stages = stages > 0 ? stages : std::max<int64_t>(1, ranks / mesh.branches);
-  } else {
-    constexpr bool fits_two = true;
-    mesh = best_mesh(ranks, plan.steps, plan.stagger, plan.layout.blocks(), plan.guided, fits_two);
+// Up to a second for large models; a tenth for those that denoise a block in less.
+double seconds_to_measure(const ModelShape& model, const PlanSpec& plan) {
+  const double flops = forward_flops(model, full_visit(plan, model)).total();
+  return std::clamp(flops * 1e-10, 0.1, 0.8);
+}
+
+// Rank 0's numbers: the layers must be shared out alike everywhere.
+HardwareProfile share_hardware(const Job& job, Comm& comm, const JobRanks& ranks,
+                               const std::string& hardware) {
+  std::string text;
+  if (comm.rank() == 0 && !hardware.empty()) {
+    text = to_yaml(read_hardware(hardware));
+  } else if (comm.rank() == 0) {
+    ThreadPool pool(ranks.threads);
+    RateProbe probe = probe_of(job.plan, job.shape);
+    probe.dtypes = {job.compute};
+    probe.seconds = seconds_to_measure(job.shape, job.plan);
+    probe.vae = job.folder.vae;
+    probe.memory_bytes = machine_memory_bytes() / ranks.on_node;
+    text = to_yaml(measure_rates(probe, StreamRef(pool)));
   }
+  text = comm.broadcast(text);
+  HardwareProfile out = parse_hardware(text, "hardware of rank 0").profile(job.compute);
+  const auto cores = static_cast<double>(comm.max(ranks.cores));
+  out.spare_speed = std::max(1.0, cores / ranks.threads);
+  return out;
+}
+
+void refuse_other_size(const Mesh& mesh, int64_t ranks) {
   if (mesh.ranks() != ranks)
     fail(ExitCode::usage, "parallel: {} stages x {} branches need {} ranks, this job has {}",
          mesh.stages, mesh.branches, mesh.ranks(), ranks);
-  return mesh;
 }
 
 }  // namespace
@@ -96,7 +108,7 @@ std::unique_ptr<Solver> Job::solver() const {
 }
 
 Guidance Job::guidance() const {
-  return {config.sampler.guidance, config.sampler.guidance_2, config.sampler.boundary_ratio};
+  return guidance_of(config);
 }
 
 RunIdentity Job::identity() const {
@@ -128,27 +140,20 @@ int64_t Job::prompt_of(BlockId block) const {
   return index;
 }
 
-Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
+Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
+             const std::string& hardware) {
   check_available(config);
   Job job;
   job.config = config;
   share_choices(job.config, comm);
   job.folder = read_model_folder(job.config.model);
-  const VaeConfig vae = job.folder.vae_or_released();
-  check_size(job.config, job.folder, vae);
+  const ModelSizes sizes = sizes_of(job.folder);
+  const RunShape shape = run_shape(job.config, sizes);
   job.compute = choose_precision(job.config.precision);
-  job.channels = job.folder.transformer_config.in_channels;
-  job.frames = (job.config.video.frames - 1) / vae.temporal_factor + 1;
-  job.height = job.config.video.height / vae.spatial_factor;
-  job.width = job.config.video.width / vae.spatial_factor;
-  const auto& context = job.config.context;
-  job.plan.layout = {context.block, context.overlap, job.frames};
-  job.plan.steps = job.config.sampler.steps;
-  job.plan.stagger = context.stagger;
-  job.plan.rule = context.rule;
-  job.plan.guided = job.guidance().guided();
-  job.plan.mesh = choose_mesh(job.config, ranks, job.plan);
-  check_spec(job.plan);
+  job.channels = shape.channels, job.frames = shape.frames;
+  job.height = shape.height, job.width = shape.width;
+  job.plan = shape.plan;
+  job.shape = model_shape(job.config, sizes, shape);
   if (!comm.all_same(fingerprint(job.config) + to_yaml(job.config)))
     fail(ExitCode::usage, "the ranks were given different configurations");
   const std::string weights = input_digest(job.config, job.folder);
@@ -161,9 +166,11 @@ Job make_job(const RunConfig& config, Comm& comm, int64_t ranks) {
          "the ranks would round differently (rank {}: {}); LONGTAKE_ISA can make them the same",
          comm.rank(), numbers.substr(0, numbers.size() - 1));
   job.computes_with = weights + numbers;
-  const bool decodes = !job.config.output.latents_only && job.folder.vae_config;
-  job.stages = share_out_layers(
-      {&job.folder.transformer_config, decodes ? &vae : nullptr, job.plan, job.height, job.width});
+  job.hardware = share_hardware(job, comm, ranks, hardware);
+  job.plan.mesh = choose_mesh(job.config, ranks.ranks, job.plan, job.shape, job.hardware);
+  refuse_other_size(job.plan.mesh, ranks.ranks);
+  check_spec(job.plan);
+  job.stages = split_layers(job.plan, job.shape, job.hardware);
   check_memory(job, comm);
   return job;
 }

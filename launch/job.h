@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "launch/run_config.h"
+#include "launch/run_shape.h"
 #include "parallel/comm/comm.h"
 #include "parallel/plan/plan.h"
 #include "runtime/model/model_config.h"
@@ -28,6 +29,8 @@ struct Job {
   std::string computes_with;  // weights and numerics, of the fingerprint
   int64_t channels = 0, frames = 0, height = 0, width = 0;  // latents of the whole video
   PlanSpec plan;
+  ModelShape shape;
+  HardwareProfile hardware;        // of a rank, the same numbers on all
   std::vector<StageUnits> stages;  // by stage
 
   std::unique_ptr<Solver> solver() const;
@@ -37,8 +40,17 @@ struct Job {
   int64_t prompt_of(BlockId block) const;
 };
 
-// ranks: of the pipeline. Fails on every rank when they do not agree.
-Job make_job(const RunConfig& config, Comm& comm, int64_t ranks);
+struct JobRanks {
+  int64_t ranks = 1;  // of the pipeline
+  int on_node = 1;    // of them, that share this node's memory
+  int threads = 1;    // of each
+  int cores = 1;      // that the last rank may use when nobody needs them any more
+};
+
+// `hardware`: a profile's name or file; empty: rank 0 measures a moment. Fails on every rank when
+// they do not agree.
+Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
+             const std::string& hardware);
 
 PromptSet encode_prompts(const Job& job, StreamRef stream);
 // What rank 0 encoded, on every rank.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <thread>
 
 #include "kernels/base/error.h"
@@ -36,6 +37,19 @@ int64_t choose_vae_tile(std::optional<int64_t> asked, const VaeConfig& vae, int6
 
 DType choose_precision(Precision precision) {
   return precision == Precision::bf16 ? DType::bf16 : DType::f32;
+}
+
+double machine_memory_bytes() {
+  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
 }
 
 void check_device(DeviceChoice device) {

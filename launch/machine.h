@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "kernels/base/dtype.h"
 #include "launch/run_config.h"
@@ -18,6 +19,9 @@ int64_t choose_vae_tile(std::optional<int64_t> asked, const VaeConfig& vae, int6
 
 // auto is f32 on the CPU: exact, and the speed of bf16 needs a processor that multiplies it.
 DType choose_precision(Precision precision);
+
+double machine_memory_bytes();  // physical, of the whole machine
+std::string processor_name();   // "AMD EPYC 9655 96-Core Processor"
 
 // This build runs on the CPU only; fails with ExitCode::usage when CUDA is asked for.
 void check_device(DeviceChoice device);

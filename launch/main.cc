@@ -26,6 +26,8 @@ int run(const CommandLine& line) {
       return 0;
     case Command::generate:
       return run_generate(line.config, line.generate);
+    case Command::plan:
+      return run_plan(line.config, line.plan);
     case Command::decode:
       return run_decode(line.decode);
     case Command::info:

@@ -9,6 +9,7 @@
 #include "launch/config_file.h"
 #include "launch/config_flags.h"
 #include "launch/nearest_name.h"
+#include "launch/plan_flags.h"
 #include "launch/settings.h"
 #include "launch/version.h"
 
@@ -48,6 +49,8 @@ class Parser {
   void add_generate();
   void add_resume();
   void add_deadline(CLI::App* command);
+  void add_plan();
+  void add_run_flags(CLI::App* command);
   void add_decode();
   void add_info_and_verify();
   void add_bench();
@@ -60,6 +63,7 @@ class Parser {
   void apply_prompts();
   void apply_frame_range();
   void apply_layers();
+  void finish_plan();
   void finish_command(const CLI::App& command);
 
   void add_setting(CLI::App* command, const char* setting, const std::string& flags,
@@ -73,6 +77,7 @@ class Parser {
   std::map<std::string, std::string> flag_of_;
   std::filesystem::path resume_;
   std::optional<std::string> config_file_, prompt_, prompt_file_, size_, frame_range_, layers_;
+  std::string hardware_;
   std::optional<double> seconds_;
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
   int threads_;
@@ -97,6 +102,7 @@ Parser::Parser(const Environment& environment)
       environment_help() + "\n" + kExitCodes);
   add_generate();
   add_resume();
+  add_plan();
   add_decode();
   add_info_and_verify();
   add_bench();
@@ -128,8 +134,8 @@ void Parser::add_machine(CLI::App* command) {
       ->group("Machine");
 }
 
-void Parser::add_generate() {
-  CLI::App* command = app_.add_subcommand("generate", "make a video from a prompt or a storyboard");
+// What `generate` and `plan` have in common: all that shapes a run.
+void Parser::add_run_flags(CLI::App* command) {
   command->add_option("config", config_file_, "configuration in YAML; flags beat it")
       ->type_name("[CONFIG.yaml]");
   const char* const input = "Model and prompt";
@@ -146,14 +152,25 @@ void Parser::add_generate() {
   command->add_option("--seconds", seconds_, "length, instead of --num-frames")
       ->type_name("X")
       ->group("Video");
+  command->add_flag("--latents-only", latents_only_, "no video: needs no VAE in the model folder")
+      ->group("Output");
+  add_machine(command);
+  add_common(command, true);
+}
+
+void Parser::add_generate() {
+  CLI::App* command = app_.add_subcommand("generate", "make a video from a prompt or a storyboard");
+  add_run_flags(command);
   for (const ConfigFlag& f : config_flags()) {
     add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
   }
   add_deadline(command);
-  add_machine(command);
-  command->add_flag("--latents-only", latents_only_, "no video: needs no VAE in the model folder")
-      ->group("Output");
-  add_common(command, true);
+  command
+      ->add_option(
+          "--hardware", hardware_,
+          "profile that the layers are shared out by, a name or a file (default: measured)")
+      ->type_name("NAME")
+      ->group("Machine");
   command->footer(
       "Example:\n  longtake generate --model Wan2.1-T2V-1.3B-Diffusers -p \"a cat on a beach\" "
       "--seconds 10");
@@ -183,6 +200,16 @@ void Parser::add_resume() {
   add_machine(command);
   add_common(command, true);
   command->footer("Example:\n  mpirun -n 4 longtake resume runs/first");
+}
+
+void Parser::add_plan() {
+  CLI::App* command = app_.add_subcommand(
+      "plan", "schedule, time and bytes of a run on any number of ranks, without running it");
+  add_plan_flags(command, out_.plan);
+  add_run_flags(command);
+  for (const ConfigFlag& f : config_flags())
+    if (std::string_view(f.setting) != "output.run")
+      add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
 }
 
 void Parser::add_decode() {
@@ -356,6 +383,20 @@ void Parser::apply_layers() {
     problems_.add("--layers", fmt::format("expected layers such as 0:2, found `{}`", text));
 }
 
+// Like generate, but without prompts, and the video may be endless.
+void Parser::finish_plan() {
+  auto& frames = settings_["video.frames"];
+  if (frames == "endless") {
+    out_.plan.endless = true;
+    frames.reset();
+  }
+  if (config_file_ && !read_config_file(*config_file_, out_.config, problems_)) problems_.report();
+  apply_size();
+  apply_settings();
+  finish_shape(out_.config, problems_, out_.notices);
+  out_.plan.threads = threads_;
+}
+
 void Parser::finish_command(const CLI::App& command) {
   const std::string name = command.get_name();
   const bool progress = !no_progress_ && !quiet_;
@@ -365,7 +406,7 @@ void Parser::finish_command(const CLI::App& command) {
     out_.config = config_of_run(resume_, problems_);
     apply_settings();
     finish(out_.config, problems_, out_.notices);
-    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_};
+    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_, ""};
   } else if (name == "generate") {
     out_.command = Command::generate;
     if (config_file_ && !read_config_file(*config_file_, out_.config, problems_))
@@ -374,7 +415,10 @@ void Parser::finish_command(const CLI::App& command) {
     apply_settings();
     apply_prompts();
     finish(out_.config, problems_, out_.notices);
-    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_};
+    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_, hardware_};
+  } else if (name == "plan") {
+    out_.command = Command::plan;
+    finish_plan();
   } else if (name == "decode") {
     out_.command = Command::decode;
     apply_settings();

@@ -10,14 +10,15 @@
 
 namespace longtake {
 
-enum class Command { print, generate, decode, info, verify, bench };
+enum class Command { print, generate, plan, decode, info, verify, bench };
 
 struct CommandLine {
   Command command = Command::print;
   std::string text;  // of Command::print: help or version
-  RunConfig config;  // of generate, finished; of the others only device and precision
+  RunConfig config;  // of generate and plan, finished; of the others only device and precision
   std::vector<std::string> notices;
   GenerateOptions generate;
+  PlanOptions plan;
   DecodeOptions decode;
   InfoOptions info;
   VerifyOptions verify;

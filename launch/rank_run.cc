@@ -47,6 +47,7 @@ RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLi
 
 void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
   const auto begin = std::chrono::steady_clock::now();
+  Buffer::reset_peak_bytes();  // encoding the prompts is over
   StageSpec stage;
   stage.units = job_.stages.at(static_cast<size_t>(job_.plan.mesh.stage(rank_).value));
   stage.compute = job_.compute;
@@ -97,6 +98,7 @@ RankReport RankRun::report() const {
   out.weight_bytes = model_->weight_bytes();
   out.buffer_bytes = executor_->buffer_bytes();
   out.peak_bytes = peak_resident_bytes();
+  out.device_peak_bytes = Buffer::peak_bytes();
   out.load_s = load_s_;
   const double compute = seconds_of<Embed>(t) + seconds_of<Forward>(t) + seconds_of<Head>(t);
   out.run_s = executor_->run_seconds();

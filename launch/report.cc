@@ -100,6 +100,9 @@ double RunReport::idle_share() const {
 std::string to_json(const RunReport& r) {
   nlohmann::ordered_json per_rank = nlohmann::json::array();
   for (const RankReport& k : r.per_rank) per_rank.push_back(json_of(k));
+  nlohmann::ordered_json predicted = nlohmann::json::array();
+  for (const Predicted::Rank& k : r.predicted.per_rank)
+    predicted.push_back({{"busy_s", k.busy_s}, {"peak_bytes", k.peak_bytes}});
   const nlohmann::ordered_json json{
       {"version", version()},
       {"commit", commit()},
@@ -126,6 +129,11 @@ std::string to_json(const RunReport& r) {
       {"commits",
        {{"count", r.commit.commits}, {"p50_s", r.commit.p50_s}, {"p99_s", r.commit.p99_s}}},
       {"frames_per_second", r.frames_per_second()},
+      {"predicted",
+       {{"denoise", r.predicted.denoise_s},
+        {"idle_share", r.predicted.idle_share},
+        {"total", r.predicted.total_s},
+        {"per_rank", predicted}}},
       {"idle_share", r.idle_share()},
       {"per_rank", per_rank}};
   return json.dump(1) + "\n";
@@ -147,6 +155,29 @@ std::string section(const RunReport& r, const char* name, double RankReport::*se
                      r.per_rank.empty() ? 0 : least, sum / count, most, 100 * sum / all);
 }
 
+std::string beside(const std::string& what, double predicted, double measured, const char* format) {
+  const double off = measured > 0 ? 100 * (predicted / measured - 1) : 0;
+  return fmt::format("{:<24}{:>12}{:>12}{:>+9.1f}%\n", what,
+                     fmt::format(fmt::runtime(format), predicted),
+                     fmt::format(fmt::runtime(format), measured), off);
+}
+
+std::string predictions(const RunReport& r) {
+  std::string out = fmt::format("{:<24}{:>12}{:>12}\n", "", "predicted", "measured");
+  out += beside("denoise s", r.predicted.denoise_s, r.seconds.denoise, "{:.3f}");
+  out += fmt::format("{:<24}{:>11.2f}%{:>11.2f}%\n", "idle share", 100 * r.predicted.idle_share,
+                     100 * r.idle_share());
+  for (size_t i = 0; i < std::min(r.per_rank.size(), r.predicted.per_rank.size()); ++i) {
+    const RankReport& k = r.per_rank[i];
+    const Predicted::Rank& p = r.predicted.per_rank[i];
+    out += beside(fmt::format("rank {} busy s", k.rank), p.busy_s, k.busy_s(), "{:.3f}");
+    if (k.device_peak_bytes > 0)
+      out += beside(fmt::format("rank {} tensors MB", k.rank), p.peak_bytes / 1e6,
+                    static_cast<double>(k.device_peak_bytes) / 1e6, "{:.1f}");
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string to_text(const RunReport& r) {
@@ -166,6 +197,7 @@ std::string to_text(const RunReport& r) {
         k.rank, k.host, static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3,
         static_cast<double>(k.weight_bytes) / 1e6, static_cast<double>(k.buffer_bytes) / 1e6,
         static_cast<double>(k.peak_bytes) / 1e6);
+  out += predictions(r);
   out += fmt::format("{} commits, p50 {:.1f} ms, p99 {:.1f} ms\n", r.commit.commits,
                      1e3 * r.commit.p50_s, 1e3 * r.commit.p99_s);
   return out + "latents sha256 " + r.commit.latents_sha256 + "\n";

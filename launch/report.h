@@ -12,6 +12,8 @@ struct RankReport {
   int rank = 0;
   std::string host;
   int64_t first_unit = 0, end_unit = 0;  // sub-layers [first, end), three to a layer
+  // peak_bytes: resident memory of the process, with its libraries and code; device_peak_bytes:
+  // tensors and message buffers since the layers began to be read (of all ranks of a process).
   uint64_t weight_bytes = 0, buffer_bytes = 0, peak_bytes = 0, device_peak_bytes = 0;
   // Seconds of the rank's main thread; together `run_s`, apart from load_s.
   double load_s = 0, run_s = 0;
@@ -19,6 +21,8 @@ struct RankReport {
          idle_s = 0;
   // Of the rank that finishes blocks, beside the rest when there are several ranks.
   double store_s = 0, decode_s = 0, first_frames_s = 0;
+
+  double busy_s() const { return run_s - wait_s - idle_s; }
 };
 
 std::string pack(const RankReport& report);  // JSON
@@ -31,6 +35,17 @@ struct CommitReport {
   double p50_s = 0, p99_s = 0;  // of one commit, beside denoising
 };
 
+// What the simulation of the plan said, with the rates that the layers were shared out by.
+struct Predicted {
+  double denoise_s = 0;   // until all ranks have done their instructions
+  double idle_share = 0;  // of the ranks' time until then: waiting for messages
+  double total_s = 0;     // until the last frame
+  struct Rank {
+    double busy_s = 0, peak_bytes = 0;
+  };
+  std::vector<Rank> per_rank;
+};
+
 struct RunReport {
   int ranks = 1, stages = 1, branches = 1, workers = 0;
   std::string device = "cpu", precision = "f32", isa;
@@ -41,6 +56,7 @@ struct RunReport {
     double total = 0, load = 0, text = 0, denoise = 0, decode = 0, first_frames = 0;
   } seconds;
   std::vector<RankReport> per_rank;
+  Predicted predicted;
 
   // Share of the ranks' time that was spent waiting or idle.
   double idle_share() const;

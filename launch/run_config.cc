@@ -81,13 +81,17 @@ void write_prompts(YAML::Emitter& yaml, const RunConfig& c) {
 
 }  // namespace
 
-void finish(RunConfig& c, Problems& problems, std::vector<std::string>& notices) {
-  if (c.model.empty()) problems.add("", "no model: give `model` in the file, or --model");
+void finish_shape(RunConfig& c, Problems& problems, std::vector<std::string>& notices) {
   if (c.context.overlap > c.context.block) {
     problems.add("context", fmt::format("overlap {} is larger than block {}", c.context.overlap,
                                         c.context.block));
   }
   finish_frames(c, problems, notices);
+}
+
+void finish(RunConfig& c, Problems& problems, std::vector<std::string>& notices) {
+  if (c.model.empty()) problems.add("", "no model: give `model` in the file, or --model");
+  finish_shape(c, problems, notices);
   finish_prompts(c, problems, notices);
 }
 

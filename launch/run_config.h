@@ -24,6 +24,7 @@ enum class TransportChoice { automatic, loopback, mpi, nccl };
 // An absent optional is "auto": the model's own value, or what fits the machine.
 struct RunConfig {
   std::filesystem::path model;
+  std::string model_sizes;  // for planning without weights: a table of configs/models, or a file
   std::vector<StoryLine> storyboard;  // as written
   std::vector<PromptAt> prompts;      // the same in video frames, ascending from 0; from finish()
   std::string negative_prompt;
@@ -78,7 +79,8 @@ struct RunConfig {
 };
 
 // Checks across settings and resolves times: video.seconds, frames 4k + 1, prompts. What had to be
-// changed is said in `notices`.
+// changed is said in `notices`. finish_shape: only what a plan depends on; no model, no prompt.
+void finish_shape(RunConfig& config, Problems& problems, std::vector<std::string>& notices);
 void finish(RunConfig& config, Problems& problems, std::vector<std::string>& notices);
 
 // Draws the seed if it is -1 and names the run folder if it is empty. Once per run, on one rank.

@@ -37,7 +37,7 @@ RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, 
   }
   const RunStart from = start();
   const int64_t finished = finished_before(job.plan, from.sweep);
-  writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool, finished);
+  writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool, finished, choose_threads(0));
   if (store_.epoch() > 1)
     log_info("{}: going on with {} blocks committed, from block {} at sweep {}",
              store_.path().string(), store_.committed_blocks().size(), finished, from.sweep);

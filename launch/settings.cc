@@ -153,6 +153,18 @@ Setting vae_tiles() {
   return {"output", "vae_tiles", set, get, false, false};
 }
 
+// The name of a table that comes with the program, or a file: what has a slash or ends in .yaml.
+Setting model_sizes() {
+  const auto set = [](RunConfig& c, std::string_view text, const fs::path& folder) {
+    const fs::path given(text);
+    const bool is_file = text.find('/') != text.npos || given.extension() == ".yaml";
+    c.model_sizes = is_file && given.is_relative() ? (folder / given).lexically_normal().string()
+                                                   : std::string(text);
+    return check_path(text);
+  };
+  return {"", "model_sizes", set, [](const RunConfig& c) { return c.model_sizes; }, false, true};
+}
+
 Setting negative_prompt() {
   const auto set = [](RunConfig& c, std::string_view text, const fs::path&) {
     if (!is_utf8(text)) return std::string("the negative prompt is not UTF-8");
@@ -173,6 +185,7 @@ std::vector<Setting> model_settings() {
   constexpr NumberRange kGuidance{0, 1000};
   return {
       path("", "model", false, LT_FIELD(model)),  // its weights count, not where they are
+      model_sizes(),
       negative_prompt(),
       number("video", "width", true, IntegerRange{16, 16384, 16}, LT_FIELD(video.width)),
       number("video", "height", true, IntegerRange{16, 16384, 16}, LT_FIELD(video.height)),

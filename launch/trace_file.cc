@@ -8,8 +8,15 @@ namespace longtake {
 
 namespace {
 
-// Rows of a rank in the picture.
-enum Row { kCompute = 0, kMessages = 1, kWaiting = 2 };
+// Rows of a rank in the picture, the predicted ones next to those that were measured.
+enum Row { kCompute, kPredictedCompute, kMessages, kPredictedMessages, kWaiting, kStore, kDecode };
+constexpr std::pair<Row, const char*> kRows[] = {
+    {kCompute, "compute"},   {kPredictedCompute, "compute, predicted"},
+    {kMessages, "messages"}, {kPredictedMessages, "messages, predicted"},
+    {kWaiting, "waiting"},   {kStore, "store"},
+    {kDecode, "decode"}};
+
+constexpr int64_t kMostPredicted = 50000;  // events of a rank
 
 Row row_of(const Instruction& i) {
   return std::holds_alternative<Send>(i) || std::holds_alternative<Recv>(i) ? kMessages : kCompute;
@@ -28,12 +35,11 @@ std::string row_name(int rank, Row row, const char* name) {
 
 }  // namespace
 
-std::string trace_events(int rank, const Trace& trace) {
+std::string trace_events(int rank, const Trace& trace,
+                         const std::vector<StreamWriter::Event>& written) {
   std::string out = fmt::format(
       R"({{"name":"process_name","ph":"M","pid":{0},"args":{{"name":"rank {0}"}}}})", rank);
-  for (const auto& [row, name] :
-       {std::pair{kCompute, "compute"}, {kMessages, "messages"}, {kWaiting, "waiting"}})
-    out += ",\n" + row_name(rank, row, name);
+  for (const auto& [row, name] : kRows) out += ",\n" + row_name(rank, row, name);
   for (const TraceEvent& e : trace.events()) {
     const std::string name = to_text(e.instruction);
     if (e.wait_s > 0) out += ",\n" + event(rank, kWaiting, name, e.start_s, e.wait_s);
@@ -41,12 +47,41 @@ std::string trace_events(int rank, const Trace& trace) {
     if (name.starts_with("release")) continue;  // too short to see
     out += ",\n" + event(rank, row_of(e.instruction), name, e.start_s + e.wait_s, own);
   }
+  const auto at = [&](Trace::Clock::time_point time) {
+    return std::chrono::duration<double>(time - trace.start()).count();
+  };
+  for (const StreamWriter::Event& w : written) {
+    using Kind = StreamWriter::Event::Kind;
+    const bool decodes = w.kind == Kind::decode;
+    const char* const name = decodes ? "decode b" : w.kind == Kind::block ? "store b" : "state s";
+    out += ",\n" + event(rank, decodes ? kDecode : kStore, fmt::format("{}{}", name, w.index),
+                         at(w.begin), at(w.end) - at(w.begin));
+  }
   return out;
+}
+
+void PredictedTrace::add(const SimulatedEvent& e) {
+  const std::string name = to_text(e.instruction);
+  int64_t& count = counts_[static_cast<size_t>(e.rank.value)];
+  if (e.end_s <= e.begin_s || ++count > kMostPredicted) return;
+  const Row row = row_of(e.instruction) == kMessages ? kPredictedMessages : kPredictedCompute;
+  out_ += out_.empty() ? "" : ",\n";
+  out_ += event(static_cast<int>(e.rank.value), row, name, e.begin_s, e.end_s - e.begin_s);
+}
+
+std::string PredictedTrace::events() const {
+  return out_;
 }
 
 void write_trace(const std::vector<std::string>& ranks, const std::filesystem::path& run) {
   std::string out = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
-  for (size_t i = 0; i < ranks.size(); ++i) out += (i ? ",\n" : "") + ranks[i];
+  bool first = true;
+  for (const std::string& events : ranks) {
+    if (events.empty()) continue;
+    out += first ? "" : ",\n";
+    out += events;
+    first = false;
+  }
   replace_file(run / "trace.json", out + "\n]}\n");
 }
 

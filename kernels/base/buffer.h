@@ -1,4 +1,4 @@
-// Owner of aligned host memory.
+// Owner of aligned host memory, and the count of all of it.
 #pragma once
 
 #include <cstddef>
@@ -15,14 +15,19 @@ class Buffer {
 
   void* data() { return data_.get(); }
   void* data() const { return data_.get(); }
-  size_t bytes() const { return bytes_; }
+  size_t bytes() const { return data_.get_deleter().bytes; }
+
+  // Of all buffers of this process: now, and the most since reset_peak_bytes().
+  static size_t live_bytes();
+  static size_t peak_bytes();
+  static void reset_peak_bytes();
 
  private:
   struct Free {
+    size_t bytes;
     void operator()(void* data) const;
   };
   std::unique_ptr<void, Free> data_;
-  size_t bytes_ = 0;
 };
 
 }  // namespace longtake

@@ -1,7 +1,6 @@
 #include "launch/bench/bench.h"
 
 #include <fmt/core.h>
-
 #include <time.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "kernels/base/error.h"
 #include "kernels/base/isa.h"
 #include "kernels/cpu/peak.h"
+#include "launch/machine.h"
 
 namespace longtake {
 
@@ -47,15 +47,6 @@ Seconds seconds_of(const std::function<void()>& work, int64_t calls) {
   const auto n = static_cast<double>(calls);
   return {std::chrono::duration<double>(Clock::now() - begin).count() / n,
           (cpu_seconds() - cpu) / n};
-}
-
-std::string cpu_model() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown";
 }
 
 std::string text(const BenchRow::Label::second_type& value) {
@@ -106,7 +97,7 @@ BenchTiming time_work(int repeat, double amount, const std::function<void()>& wo
 BenchReport::BenchReport(std::string name, const BenchSetup& setup)
     : name_(std::move(name)), setup_(setup) {
   fmt::print("# longtake bench {}: {}, {} cores, {}, {} thread{}, {} repetitions\n", name_,
-             cpu_model(), std::thread::hardware_concurrency(), longtake::name(active_isa()),
+             processor_name(), std::thread::hardware_concurrency(), longtake::name(active_isa()),
              setup_.threads, setup_.threads == 1 ? "" : "s", setup_.repeat);
 }
 
@@ -136,7 +127,7 @@ void BenchReport::close() {
   if (setup_.json.empty()) return;
   nlohmann::ordered_json j;
   j["name"] = name_;
-  j["machine"] = {{"cpu", cpu_model()},
+  j["machine"] = {{"cpu", processor_name()},
                   {"cores", std::thread::hardware_concurrency()},
                   {"isa", longtake::name(active_isa())},
                   {"threads", setup_.threads}};

@@ -117,9 +117,19 @@ double CostModel::seconds(RankId rank, const Instruction& instruction) const {
            hardware_.operator_s;
   if (const auto* i = std::get_if<Admit>(&instruction)) return copy(block_bytes(i->block));
   if (const auto* i = std::get_if<Emit>(&instruction))
-    return static_cast<double>(plan_.layout.frames(i->block)) * model_.decode_flops_per_frame /
-           hardware_.conv_flops;
+    return plan_.mesh.ranks() == 1 ? decode_seconds(i->block) : 0;
   return 0;
+}
+
+double CostModel::decode_seconds(BlockId block) const {
+  return static_cast<double>(plan_.layout.frames(block)) * model_.decode_flops_per_frame /
+         hardware_.conv_flops;
+}
+
+// With several ranks the one that finishes blocks decodes them while it waits for others.
+double CostModel::background_seconds(RankId, const Instruction& instruction) const {
+  const auto* i = std::get_if<Emit>(&instruction);
+  return i && plan_.mesh.ranks() > 1 ? decode_seconds(i->block) : 0;
 }
 
 double CostModel::link_seconds(RankId from, const Send& send) const {
@@ -160,7 +170,31 @@ double CostModel::weight_bytes(RankId rank) const {
   int64_t count = end_parameters(model_);
   for (const SubLayer part : parts)
     count += units_in(units(rank).hull(), part) * parameters(part, model_);
-  return static_cast<double>(count) * static_cast<double>(model_.dtype_bytes);
+  return static_cast<double>(model_.experts * count) * static_cast<double>(model_.dtype_bytes);
+}
+
+// Of the VAE only where blocks are finished.
+double CostModel::fixed_bytes(RankId rank) const {
+  const bool decodes = plan_.mesh.last(rank) && plan_.mesh.branch(rank).value == 0;
+  return weight_bytes(rank) + workspace_bytes() + table_bytes(rank) +
+         (decodes ? model_.decode_bytes : 0);
+}
+
+// Keys of two texts of a prompt's usual length; a modulation for each step; tables of the windows
+// with both neighbours, with one (two kinds) and with none; at the last stage the branches'
+// velocities, the guided one and the solver's newest prediction.
+double CostModel::table_bytes(RankId rank) const {
+  constexpr double text_rows = 32, windows = 4;
+  const auto d = static_cast<double>(model_.dim), s = static_cast<double>(model_.dtype_bytes);
+  const auto layers = static_cast<double>(units_of(rank, SubLayer::cross_attention));
+  const VisitShape full = full_visit(plan_, model_);
+  double out = 2 * layers * text_rows * 2 * d * s + static_cast<double>(plan_.steps) * 7 * d * 4;
+  out += windows * static_cast<double>(full.keys) * d / static_cast<double>(model_.heads) * 4;
+  if (plan_.mesh.last(rank)) out += 4 * block_bytes({0});
+  // Attention packs keys and values, some heads at a time.
+  constexpr double group = 64 << 20;
+  const double packed = 2 * static_cast<double>(full.keys) * d * s;
+  return out + std::min(packed, std::max(group, packed / static_cast<double>(model_.heads)));
 }
 
 // Per branch the f32 stream; normed, q, k, v, attended, the feed-forward's inner rows, and the

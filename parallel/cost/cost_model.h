@@ -29,10 +29,14 @@ class CostModel : public Costs {
   double latent_bytes(RankId rank, const Latent& latent) const override;
   double features_bytes(RankId rank, const Features& features) const override;
   double solver_bytes(RankId rank, BlockId block) const override;
-  double fixed_bytes(RankId rank) const override { return weight_bytes(rank) + workspace_bytes(); }
+  double background_seconds(RankId rank, const Instruction& instruction) const override;
+  double spare_speed() const override { return hardware_.spare_speed; }
+  double fixed_bytes(RankId rank) const override;
 
   double weight_bytes(RankId rank) const;
   double workspace_bytes() const;
+  // What is small in large models: text keys, modulations, rotary tables, velocities.
+  double table_bytes(RankId rank) const;
   VisitShape visit(const Forward& forward) const;
 
  private:
@@ -43,6 +47,7 @@ class CostModel : public Costs {
   double forward_seconds(RankId rank, const Forward& forward) const;
   double message_bytes(Payload payload, BlockId block) const;
   double block_bytes(BlockId block) const;  // latents, f32
+  double decode_seconds(BlockId block) const;
 
   PlanSpec plan_;
   ModelShape model_;

@@ -12,6 +12,9 @@ struct HardwareProfile {
   double link_bandwidth = 0;  // bytes/s, one direction
   double link_latency_s = 0;
   double operator_s = 0;  // launch of one operator
+  // Speed of background work when no rank has anything else to do, in that of one rank: a machine
+  // whose ranks share its cores decodes the end of a video with all of them.
+  double spare_speed = 1;
 };
 
 }  // namespace longtake

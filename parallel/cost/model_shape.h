@@ -15,8 +15,10 @@ struct ModelShape {
   int64_t freq_dim = 256;
   int64_t in_channels = 16, out_channels = 16;
   int64_t patch_rows = 2, patch_columns = 2;
+  int64_t experts = 1;                // whole sets of weights, both in memory
   int64_t dtype_bytes = 2;            // of weights and activations; the residual stream is f32
   double decode_flops_per_frame = 0;  // VAE, of a latent frame; 0: the run does not decode
+  double decode_bytes = 0;            // its weights, what it keeps of past frames, and its frames
   int64_t latent_rows = 0, latent_columns = 0;  // of the video
 
   int64_t tokens_per_frame() const {

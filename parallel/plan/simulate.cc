@@ -1,6 +1,8 @@
 #include "parallel/plan/simulate.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
 #include "kernels/base/error.h"
 
@@ -42,6 +44,10 @@ struct AliveBytes {
   double operator()(const Emit&) const { return 0; }
 };
 
+bool touches_features(const Instruction& i) {
+  return std::holds_alternative<Forward>(i) || std::holds_alternative<ReleaseFeatures>(i);
+}
+
 }  // namespace
 
 double Simulation::idle_share() const {
@@ -54,6 +60,8 @@ double Simulation::idle_share() const {
 Simulator::Simulator(const Mesh& mesh, const Costs& costs, EventSink sink, int64_t depth)
     : mesh_(mesh), costs_(costs), sink_(std::move(sink)), depth_(depth) {
   ranks_.resize(static_cast<size_t>(mesh.ranks()));
+  links_.resize(3 * ranks_.size());
+  for (Link& link : links_) link.load.from = {-1};
 }
 
 std::vector<Instruction>& Simulator::open_backlog(RankId rank) {
@@ -82,10 +90,13 @@ void Simulator::play() {
 }
 
 Simulator::Link& Simulator::link(RankId from, RankId to, Payload payload) {
-  Link& out = links_[{from, to, payload}];
-  out.load.from = from;
-  out.load.to = to;
-  out.load.payload = payload;
+  LT_CHECK(to.value >= 0 && to.value < mesh_.ranks(), "no rank {}", to.value);
+  Link& out = links_[static_cast<size_t>(3 * to.value + static_cast<int64_t>(payload))];
+  if (out.load.from != from) {
+    LT_CHECK(out.load.from.value < 0, "rank {} gets {} from ranks {} and {}", to.value,
+             name(payload), out.load.from.value, from.value);
+    out.load = {from, to, payload};
+  }
   return out;
 }
 
@@ -104,11 +115,12 @@ bool Simulator::step(RankId id) {
              message.block.value, message.step.value);
     from.messages.pop_front();
     begin = std::max(begin, message.arrival_s);
-    rank.out.wait_s += begin - rank.out.end_s;
+    wait(rank, begin);
   }
   const double taken = costs_.seconds(id, instruction);
   rank.out.busy_s += taken;
   rank.out.end_s = begin + taken;
+  leave_behind(rank, costs_.background_seconds(id, instruction));
   account(id, instruction);
   if (sink_) sink_({id, rank.index, begin, rank.out.end_s, instruction});
   ++rank.index;
@@ -116,11 +128,33 @@ bool Simulator::step(RankId id) {
   return true;
 }
 
+void Simulator::wait(Rank& rank, double until) {
+  const double spare = until - rank.out.end_s, done = std::min(spare, rank.out.backlog_s);
+  rank.out.wait_s += spare;
+  rank.out.backlog_s -= done;
+  rank.out.background_s += done;
+  rank.out.busy_s += done;
+}
+
+// The queue is finite: what is too much is done at once.
+void Simulator::leave_behind(Rank& rank, double seconds) {
+  if (seconds == 0) return;
+  rank.out.backlog_s += seconds;
+  const double now = std::max(0.0, rank.out.backlog_s - background_queue * seconds);
+  rank.out.backlog_s -= now;
+  rank.out.background_s += now;
+  rank.out.busy_s += now;
+  rank.out.end_s += now;
+}
+
 void Simulator::account(RankId id, const Instruction& instruction) {
   Rank& rank = ranks_[static_cast<size_t>(id.value)];
-  rank.bytes += std::visit(AliveBytes{mesh_, costs_, id}, instruction);
+  const double alive = std::visit(AliveBytes{mesh_, costs_, id}, instruction);
+  rank.bytes += alive;
   rank.out.peak_bytes = std::max(rank.out.peak_bytes, rank.bytes);
-  total_.makespan_s = std::max(total_.makespan_s, rank.out.end_s);
+  if (touches_features(instruction)) rank.features_bytes += alive;
+  rank.out.features_bytes = std::max(rank.out.features_bytes, rank.features_bytes);
+  total_.instructions_s = std::max(total_.instructions_s, rank.out.end_s);
   if (const auto* s = std::get_if<Send>(&instruction)) send(id, *s);
   if (std::holds_alternative<Emit>(instruction)) {
     if (!total_.first_block_s) total_.first_block_s = rank.out.end_s;
@@ -144,17 +178,56 @@ void Simulator::send(RankId id, const Send& send) {
 
 Simulation Simulator::result() const {
   Simulation out = total_;
-  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
-    out.ranks.push_back(ranks_[rank].out);
-    out.ranks.back().peak_bytes += costs_.fixed_bytes({static_cast<int64_t>(rank)});
+  out.makespan_s = out.instructions_s;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    SimulatedRank rank = ranks_[i].out;
+    const double alone = std::min(rank.backlog_s, out.instructions_s - rank.end_s);
+    const double left = (rank.backlog_s - alone) / costs_.spare_speed();
+    if (left > 0) out.makespan_s = std::max(out.makespan_s, out.instructions_s + left);
+    rank.busy_s += rank.backlog_s;
+    rank.background_s += rank.backlog_s;
+    rank.backlog_s = 0;
+    rank.peak_bytes += costs_.fixed_bytes({static_cast<int64_t>(i)});
+    out.ranks.push_back(rank);
   }
-  for (const auto& [ends, link] : links_) {
+  for (const Link& link : links_) {
+    if (link.load.messages == 0) continue;
     out.links.push_back(link.load);
     const double buffers = static_cast<double>(depth_) * link.largest_bytes;
-    for (const RankId end : {link.load.from, link.load.to})
-      out.ranks[static_cast<size_t>(end.value)].peak_bytes += buffers;
+    for (const RankId end : {link.load.from, link.load.to}) {
+      SimulatedRank& rank = out.ranks[static_cast<size_t>(end.value)];
+      rank.channel_bytes += buffers;
+      rank.peak_bytes += buffers;
+    }
   }
+  const auto order = [](const SimulatedLink& l) { return std::tuple(l.from, l.to, l.payload); };
+  std::sort(out.links.begin(), out.links.end(),
+            [&](const auto& a, const auto& b) { return order(a) < order(b); });
   return out;
+}
+
+double peak_bytes(const PlanSpec& spec, const Costs& costs, RankId rank,
+                  std::optional<int64_t> sweeps) {
+  const AliveBytes alive{spec.mesh, costs, rank};
+  double now = 0, peak = 0;
+  std::map<std::tuple<RankId, Payload, bool>, double> largest;
+  std::vector<Instruction> list;
+  for (PlanMaker maker(spec); !maker.done() && (!sweeps || maker.sweep() < *sweeps); maker.next()) {
+    list.clear();
+    maker.append(rank, list);
+    for (const Instruction& i : list) {
+      peak = std::max(peak, now += std::visit(alive, i));
+      const auto message = [&](RankId from, RankId peer, const Send& sent, bool sends) {
+        double& most = largest[{peer, sent.payload, sends}];
+        most = std::max(most, costs.message_bytes(from, sent));
+      };
+      if (const auto* s = std::get_if<Send>(&i)) message(rank, s->to, *s, true);
+      if (const auto* r = std::get_if<Recv>(&i))
+        message(r->from, r->from, {r->payload, r->block, r->step, rank}, false);
+    }
+  }
+  for (const auto& [end, bytes] : largest) peak += static_cast<double>(channel_depth) * bytes;
+  return peak + costs.fixed_bytes(rank);
 }
 
 Simulation simulate(const PlanSpec& spec, const Costs& costs, std::optional<int64_t> sweeps,

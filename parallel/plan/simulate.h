@@ -5,15 +5,16 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <optional>
 #include <span>
-#include <tuple>
 #include <vector>
 
 #include "parallel/plan/plan.h"
 
 namespace longtake {
+
+// Background work of so many instructions may be left undone before the rank waits for it.
+inline constexpr int background_queue = 8;
 
 // Seconds and bytes of everything a plan does.
 class Costs {
@@ -26,6 +27,10 @@ class Costs {
   virtual double features_bytes(RankId rank, const Features& features) const = 0;
   virtual double solver_bytes(RankId rank, BlockId block) const = 0;
   virtual double fixed_bytes(RankId rank) const = 0;  // weights and workspace
+  // Work that the instruction leaves to the rank's spare time (decoding): it goes on while the rank
+  // waits, and after its last instruction.
+  virtual double background_seconds(RankId, const Instruction&) const { return 0; }
+  virtual double spare_speed() const { return 1; }  // of it when all instructions are done
 };
 
 // Every stage visit takes one slot, all else nothing, links are free; nothing has a size.
@@ -43,10 +48,13 @@ class UniformCosts : public Costs {
 };
 
 struct SimulatedRank {
-  double busy_s = 0;
-  double wait_s = 0;  // in Recv
-  double end_s = 0;
-  double peak_bytes = 0;  // fixed, what is alive, and the channels' buffers
+  double busy_s = 0;        // with background_s
+  double wait_s = 0;        // in Recv, also while the background works
+  double end_s = 0;         // of the last instruction
+  double background_s = 0;  // done so far
+  double backlog_s = 0;     // left to the background
+  // fixed, what is alive, and the channels' buffers; of that, the most that features took
+  double peak_bytes = 0, channel_bytes = 0, features_bytes = 0;
 };
 
 struct SimulatedLink {
@@ -57,7 +65,8 @@ struct SimulatedLink {
 };
 
 struct Simulation {
-  double makespan_s = 0;
+  double makespan_s = 0;                              // with what the background has left
+  double instructions_s = 0;                          // without
   std::optional<double> first_block_s, last_block_s;  // when Emit ended
   int64_t blocks = 0;                                 // emitted
   std::vector<SimulatedRank> ranks;
@@ -104,7 +113,7 @@ class Simulator {
   };
   struct Rank {
     SimulatedRank out;
-    double bytes = 0;
+    double bytes = 0, features_bytes = 0;
     std::vector<Instruction> list;
     size_t next = 0;
     int64_t index = 0;
@@ -112,6 +121,8 @@ class Simulator {
 
   std::vector<Instruction>& open_backlog(RankId rank);
   bool step(RankId rank);
+  void wait(Rank& rank, double until);
+  void leave_behind(Rank& rank, double seconds);
   void account(RankId rank, const Instruction& instruction);
   void send(RankId rank, const Send& send);
   Link& link(RankId from, RankId to, Payload payload);
@@ -121,9 +132,13 @@ class Simulator {
   EventSink sink_;
   int64_t depth_;
   std::vector<Rank> ranks_;
-  std::map<std::tuple<RankId, RankId, Payload>, Link> links_;
+  std::vector<Link> links_;  // [receiver][payload]: a rank gets each from one other
   Simulation total_;
 };
+
+// The most bytes that one rank needs, as simulate() counts them: from its own list alone.
+double peak_bytes(const PlanSpec& spec, const Costs& costs, RankId rank,
+                  std::optional<int64_t> sweeps = {});
 
 // Makes the plan and plays it sweep by sweep, at most `sweeps` of them.
 Simulation simulate(const PlanSpec& spec, const Costs& costs, std::optional<int64_t> sweeps = {},

@@ -21,6 +21,7 @@ class Trace {
   using Clock = std::chrono::steady_clock;
   explicit Trace(size_t most_events = 200000) : start_(Clock::now()), most_(most_events) {}
 
+  Clock::time_point start() const { return start_; }
   double now() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
   // Sums are kept of all events, the events themselves up to the limit.
   void add(const TraceEvent& event);

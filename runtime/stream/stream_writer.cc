@@ -129,6 +129,7 @@ void StreamWriter::carry_out(const Task& task) {
   const Clock::time_point start = Clock::now();
   if (const auto* state = std::get_if<CommittedState>(&task)) {
     store_.append_state(*state);
+    note(Event::Kind::state, state->sweep, start);
   } else {
     const auto& latents = std::get<OwnedTensor>(task);
     const auto index = static_cast<int64_t>(stored_.size());  // this thread alone adds to it
@@ -136,11 +137,18 @@ void StreamWriter::carry_out(const Task& task) {
       store_.confirm(index, latents);
     else
       store_.append(latents);
+    note(Event::Kind::block, index, start);
     const std::lock_guard lock(mutex_);
     stored_.push_back(store_.committed_blocks().at(static_cast<size_t>(index)));
   }
   seconds_.commits.push_back(seconds_since(start));
   seconds_.store += seconds_.commits.back();
+}
+
+void StreamWriter::note(Event::Kind kind, int64_t index, Clock::time_point begin) {
+  constexpr size_t kMost = 20000;
+  const std::lock_guard lock(mutex_);
+  if (events_.size() < kMost) events_.push_back({kind, index, begin, Clock::now()});
 }
 
 void StreamWriter::fail_later() {
@@ -186,6 +194,7 @@ void StreamWriter::decode(ConstTensor latents, StreamRef stream) {
     if (seconds_.first_frames == 0) seconds_.first_frames = seconds_since(start_);
     if (stop_decoding_) break;
   }
+  note(Event::Kind::decode, static_cast<int64_t>(decoded_), start);  // this thread adds to it
   const std::lock_guard lock(mutex_);
   seconds_.decode += seconds_since(start);
   ++decoded_;

@@ -29,6 +29,13 @@ class StreamWriter {
     std::vector<double> commits;                     // of every commit
   };
 
+  // What the threads did, for the trace.
+  struct Event {
+    enum class Kind { block, state, decode } kind;
+    int64_t index;  // of the block, or the sweep before which the state is
+    std::chrono::steady_clock::time_point begin, end;
+  };
+
   // video may be null: latents only. `pool` is used in Mode::caller. In the background it is one
   // thread, and `spare_threads` from finish() or settled() on, when the rank has nothing else to
   // do. first_block: of the run from here on; the blocks before it are in the store and only
@@ -49,8 +56,9 @@ class StreamWriter {
   // The same, but what is not decoded yet stays so: the run goes on later.
   void stop();
   int64_t frames() const;
-  int64_t blocks() const;                              // of the video that are stored
-  const Seconds& seconds() const { return seconds_; }  // after finish()
+  int64_t blocks() const;                                       // of the video that are stored
+  const Seconds& seconds() const { return seconds_; }           // after finish()
+  const std::vector<Event>& events() const { return events_; }  // the same; the first 20,000
 
  private:
   using Task = std::variant<OwnedTensor, CommittedState>;  // [frames, channels, h, w]
@@ -61,6 +69,7 @@ class StreamWriter {
   void decode(ConstTensor latents, StreamRef stream);
   // The next stored block to decode; false when there is none yet.
   bool next_to_decode(CommittedBlock& block) const;
+  void note(Event::Kind kind, int64_t index, std::chrono::steady_clock::time_point begin);
   void fail_later();
   void join();
 
@@ -83,6 +92,7 @@ class StreamWriter {
   std::vector<CommittedBlock> stored_;  // of the video, from block 0
   size_t decoded_ = 0;                  // blocks
   int64_t frames_ = 0;
+  std::vector<Event> events_;
   std::exception_ptr error_;
 };
 

@@ -140,7 +140,8 @@ TEST_CASE("instructions by hand") {
   CHECK(cost(0, "recv latent b1 v1 from r1") == 8);
   CHECK(cost(0, "admit b1") == 8);
   CHECK(cost(1, "solve b1 s0") == 48 + 1000);
-  CHECK(cost(1, "emit b0") == 18);
+  CHECK(cost(1, "emit b0") == 0);
+  CHECK(costs.background_seconds({1}, parse_instruction("emit b0")) == 18);
   CHECK(cost(1, "release latent b1 v1") == 0);
 }
 
@@ -174,7 +175,15 @@ TEST_CASE("bytes by hand") {
   CHECK(costs.weight_bytes({1}) == 2 * (32 + 17 + 120));
   // 3 rows: two f32 streams of 2; bf16: 5 x 2 + 3; and 2 rows of 2.
   CHECK(costs.workspace_bytes() == 48 + 2 * (39 + 4));
-  CHECK(costs.fixed_bytes({1}) == costs.weight_bytes({1}) + costs.workspace_bytes());
+  CHECK(costs.fixed_bytes({1}) ==
+        costs.weight_bytes({1}) + costs.workspace_bytes() + costs.table_bytes({1}));
+  // Text keys 512, modulations 224, four windows of 4 frames 128, four latents 384, packed 32.
+  CHECK(costs.table_bytes({1}) == 1280);
+  ModelShape video = m;
+  video.decode_bytes = 5000;
+  const CostModel decodes(spec, video, profile(), {UnitRange{0, 4}, UnitRange{4, 6}});
+  CHECK(decodes.fixed_bytes({0}) == costs.fixed_bytes({0}));
+  CHECK(decodes.fixed_bytes({1}) == costs.fixed_bytes({1}) + 5000);
 }
 
 TEST_CASE("one branch costs half, and none has a context that its rule does not read") {

@@ -199,3 +199,77 @@ TEST_CASE("an unbounded video emits a block every Q slots") {
   CHECK(late.blocks - early.blocks == 100);
   CHECK(*late.last_block_s - *early.last_block_s == 100 * 20);
 }
+
+TEST_CASE("the bytes of a rank follow from its own list") {
+  for (const ContextRule rule : {ContextRule::dualparal, ContextRule::aligned, ContextRule::causal})
+    for (const Mesh mesh : {Mesh{1, 1}, Mesh{3, 1}, Mesh{2, 2}}) {
+      const PlanSpec spec = plan_spec(mesh, rule, 8, 2, 9);
+      const CountableCosts costs;
+      const Simulation all = simulate(spec, costs);
+      for (int64_t rank = 0; rank < mesh.ranks(); ++rank)
+        CHECK(peak_bytes(spec, costs, {rank}) == all.ranks[static_cast<size_t>(rank)].peak_bytes);
+    }
+}
+
+namespace {
+
+// A visit takes a slot, and 3 slots of decoding are left behind for each block.
+class Decoding : public UniformCosts {
+ public:
+  explicit Decoding(double spare) : spare_(spare) {}
+  double background_seconds(RankId, const Instruction& i) const override {
+    return std::holds_alternative<Emit>(i) ? 3 : 0;
+  }
+  double spare_speed() const override { return spare_; }
+
+ private:
+  double spare_;
+};
+
+}  // namespace
+
+TEST_CASE("background work goes on while its rank waits, and after the end") {
+  class TwoRanks : public Decoding {
+   public:
+    using Decoding::Decoding;
+    double seconds(RankId rank, const Instruction& i) const override {
+      return std::holds_alternative<Forward>(i) ? 4.0 - 2 * static_cast<double>(rank.value) : 0;
+    }
+  };
+  for (const double spare : {1.0, 2.0}) {
+    const TwoRanks costs(spare);
+    Simulator simulator({2, 1}, costs);
+    for (const char* b : {"0", "1"}) {
+      const std::string visit = std::string("b") + b + " s0";
+      const List first{parse_instruction("forward " + visit),
+                       parse_instruction("send tokens " + visit + " to r1")};
+      const List last{parse_instruction("recv tokens " + visit + " from r0"),
+                      parse_instruction("forward " + visit),
+                      parse_instruction(std::string("emit b") + b)};
+      simulator.add({0}, first);
+      simulator.add({1}, last);
+    }
+    simulator.play();
+    const Simulation out = simulator.result();
+
+    // Rank 0 forwards 0-4, 4-8; rank 1 waits 0-4, works 4-6, waits 6-8 (2 of 3 decoded), 8-10.
+    CHECK(out.instructions_s == 10);
+    CHECK(out.makespan_s == 10 + 4 / spare);
+    CHECK(out.ranks[1].wait_s == 6);
+    CHECK(out.ranks[1].busy_s == 4 + 6);
+    CHECK(out.ranks[1].background_s == 6);
+    CHECK(out.ranks[0].busy_s == 8);
+  }
+}
+
+// Ten blocks on one rank that never waits: the queue takes eight.
+TEST_CASE("background work beyond its queue holds the rank up") {
+  const Decoding costs(1);
+  PlanSpec spec = plan_spec({1, 1}, ContextRule::isolated, 1, 1, 10);
+
+  const Simulation out = simulate(spec, costs);
+
+  CHECK(out.instructions_s == 10 + 2 * 3);
+  CHECK(out.makespan_s == 10 + 10 * 3);
+  CHECK(out.ranks[0].busy_s == 40);
+}
