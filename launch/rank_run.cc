@@ -108,9 +108,10 @@ RankReport RankRun::report() const {
   out.solver_s = seconds_of<SolverStep>(t);
   out.send_s = seconds_of<Send>(t) + seconds_of<Recv>(t);
   out.wait_s = t.wait_seconds();
+  out.checkpoint_s = checkpointer_->seconds();
   // Storing and, on a single rank, decoding happen within Emit.
   out.idle_s = std::max(0.0, out.run_s - compute - seconds_of<Admit>(t) - out.solver_s -
-                                 out.send_s - out.wait_s - seconds_of<Emit>(t));
+                                 out.send_s - out.wait_s - out.checkpoint_s - seconds_of<Emit>(t));
   if (writer_) {
     out.store_s = writer_->seconds().store;
     out.decode_s = writer_->seconds().decode;

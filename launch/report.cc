@@ -20,15 +20,16 @@ struct Field {
 };
 
 // Rows of the table and keys of the JSON.
-constexpr std::array<Field, 9> kSections{{{"load", &RankReport::load_s},
-                                          {"attention", &RankReport::attention_s},
-                                          {"linear", &RankReport::linear_s},
-                                          {"other", &RankReport::other_s},
-                                          {"solver", &RankReport::solver_s},
-                                          {"send", &RankReport::send_s},
-                                          {"wait", &RankReport::wait_s},
-                                          {"idle", &RankReport::idle_s},
-                                          {"store", &RankReport::store_s}}};
+constexpr std::array<Field, 10> kSections{{{"load", &RankReport::load_s},
+                                           {"attention", &RankReport::attention_s},
+                                           {"linear", &RankReport::linear_s},
+                                           {"other", &RankReport::other_s},
+                                           {"solver", &RankReport::solver_s},
+                                           {"send", &RankReport::send_s},
+                                           {"wait", &RankReport::wait_s},
+                                           {"checkpoint", &RankReport::checkpoint_s},
+                                           {"idle", &RankReport::idle_s},
+                                           {"store", &RankReport::store_s}}};
 constexpr std::array<Field, 3> kMoreSeconds{{{"decode", &RankReport::decode_s},
                                              {"run", &RankReport::run_s},
                                              {"first_frames", &RankReport::first_frames_s}}};

@@ -18,7 +18,7 @@ struct RankReport {
   // Seconds of the rank's main thread; together `run_s`, apart from load_s.
   double load_s = 0, run_s = 0;
   double attention_s = 0, linear_s = 0, other_s = 0, solver_s = 0, send_s = 0, wait_s = 0,
-         idle_s = 0;
+         checkpoint_s = 0, idle_s = 0;
   // Of the rank that finishes blocks, beside the rest when there are several ranks.
   double store_s = 0, decode_s = 0, first_frames_s = 0;
 

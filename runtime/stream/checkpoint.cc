@@ -121,6 +121,12 @@ bool Checkpointer::after_sweep(int64_t sweep) {
   if (!spec_.enabled || sweep == PlanMaker(spec_.plan).sweeps()) return true;
   sweep_s_ = seconds_since(last_sweep_);
   last_sweep_ = Clock::now();
+  const bool go_on = between_sweeps(sweep);
+  seconds_ += seconds_since(last_sweep_);
+  return go_on;
+}
+
+bool Checkpointer::between_sweeps(int64_t sweep) {
   const Action action = exchange(sweep);
   if (action == Action::go_on) return true;
   if (action == Action::stop) {  // first what an earlier checkpoint left to do

@@ -54,6 +54,7 @@ class Checkpointer {
 
   const std::string& stopped_by() const { return reason_; }  // empty: not stopped
   int64_t checkpoints() const { return checkpoints_; }
+  double seconds() const { return seconds_; }            // that denoising waited for it
   double write_seconds() const { return write_s_; }      // of this rank, beside denoising
   uint64_t state_bytes() const { return state_bytes_; }  // of its last part
 
@@ -70,6 +71,7 @@ class Checkpointer {
   struct Links;
 
   bool is_committer() const;
+  bool between_sweeps(int64_t sweep);
   Action exchange(int64_t sweep);
   void exchange_votes();
   Vote vote();
@@ -86,7 +88,7 @@ class Checkpointer {
   Action action_ = Action::go_on;  // after the sweep that comes next
   std::string reason_;             // why it is stop
   std::chrono::steady_clock::time_point last_checkpoint_, last_sweep_;
-  double sweep_s_ = 0, cost_s_ = 0, write_s_ = 0;
+  double sweep_s_ = 0, cost_s_ = 0, write_s_ = 0, seconds_ = 0;
   uint64_t state_bytes_ = 0;
   int64_t checkpoints_ = 0, checkpoint_blocks_ = 0;
   // Of the committer: the state that is being written and what is settled of it.
