@@ -62,6 +62,7 @@ void refuse_foreign_folder(const fs::path& run) {
   if (fs::exists(run / "RUN.json", error)) return;
   for (const auto& entry : fs::directory_iterator(run, error)) {
     const std::string name = entry.path().filename().string();
+    if (name == "COMMIT" && !may_hold_a_commit(run)) continue;
     if (name != "LOCK" && name != "out" && name != "state" && !is_temporary(entry.path())) {
       fail(ExitCode::cannot_create, "{} is not empty and is not a run of longtake: it holds {}",
            run.string(), name);
@@ -171,7 +172,7 @@ void LatentStore::reopen(const std::string& text) {
          "{}: {}; lines follow it, so this is damage, not an interrupted commit",
          (run_ / "COMMIT").string(), log.problem);
   }
-  if (reader.complete()) {
+  if (reader.ended()) {
     fail(ExitCode::cannot_create, "{} holds a finished run; choose another output folder",
          run_.string());
   }
