@@ -87,6 +87,9 @@ std::string Subject::check_hash(const fs::path& run) const {
   const auto found = nlohmann::json::parse(file_text(run / "report.json"), nullptr, false);
   if (found.is_discarded() || found.value("latents_sha256", "") != expected_)
     return "report.json does not hold the hash";
+  const fs::path video = run / "video.mp4";
+  if (file_text(video) != file_text(folder("undisturbed/video.mp4")))
+    return "another video than that of the undisturbed run";
   return "";
 }
 
