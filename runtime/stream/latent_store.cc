@@ -196,21 +196,16 @@ void LatentStore::reopen(const std::string& text) {
 
 // The last two are kept in full; the newer one that holds is where the run goes on.
 void LatentStore::choose_state(const std::vector<CommittedState>& states) {
-  const size_t kept = std::min<size_t>(2, states.size());
+  const size_t kept = std::min(kStatesKept, states.size());
   states_.assign(states.end() - static_cast<std::ptrdiff_t>(kept), states.end());
-  for (auto state = states_.rbegin(); state != states_.rend() && !resume_state_; ++state) {
-    const std::string problem = check_state_files(run_, *state);
-    if (problem.empty()) {
-      resume_state_ = *state;
-      continue;
-    }
-    notice_ += fmt::format("{}the state before sweep {} is lost: {}", notice_.empty() ? "" : "\n",
-                           state->sweep, problem);
-  }
-  if (resume_state_ && !notice_.empty())
-    notice_ += fmt::format("\ngoing on from the state before sweep {}", resume_state_->sweep);
-  else if (!notice_.empty())
-    notice_ += "\ngoing on from the start; finished blocks are made again and compared";
+  if (complete()) return;
+  const StateChoice choice = longtake::choose_state(run_, states);
+  resume_state_ = choice.state;
+  if (choice.lost.empty()) return;
+  for (const std::string& lost : choice.lost) notice_ += lost + "\n";
+  notice_ += resume_state_
+                 ? fmt::format("going on from the state before sweep {}", resume_state_->sweep)
+                 : "going on from the start; finished blocks are made again and compared";
 }
 
 void LatentStore::note_owner() {
@@ -283,7 +278,7 @@ void LatentStore::append_state(const CommittedState& state) {
 
 // The last two stay; none when the run is complete.
 void LatentStore::prune_states() {
-  const size_t kept = complete() ? 0 : 2;
+  const size_t kept = complete() ? 0 : kStatesKept;
   while (states_.size() > kept) {
     for (const StateFile& file : states_.front().files)
       if (::unlink((run_ / file.file).c_str()) != 0 && errno != ENOENT)

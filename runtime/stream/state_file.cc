@@ -86,6 +86,21 @@ std::string check_state_files(const fs::path& run, const CommittedState& state) 
   return "";
 }
 
+StateChoice choose_state(const fs::path& run, const std::vector<CommittedState>& states) {
+  StateChoice out;
+  const size_t last = std::min(states.size(), kStatesKept);
+  for (auto state = states.rbegin(); state != states.rbegin() + static_cast<std::ptrdiff_t>(last);
+       ++state) {
+    const std::string problem = check_state_files(run, *state);
+    if (problem.empty()) {
+      out.state = *state;
+      break;
+    }
+    out.lost.push_back(fmt::format("the state before sweep {} is lost: {}", state->sweep, problem));
+  }
+  return out;
+}
+
 StateFiles::StateFiles(const LatentReader& reader, const CommittedState& state) : reader_(reader) {
   for (const StateFile& f : state.files) index(reader.path() / f.file);
 }
