@@ -20,13 +20,12 @@ int main(int argc, char** argv) {
   const long number = std::atol(words[1].c_str());
   const unsigned seed = words.size() > 2 ? static_cast<unsigned>(std::stoul(words[2])) : 1;
   const std::string word = words.size() > 3 ? words[3] : "";
-  (void)word;
   try {
     int findings = -1;
     if (words[0] == "kill_random") findings = kill_random(number, seed);
     if (words[0] == "kill_calls") findings = kill_calls(number);
     if (words[0] == "inject_errors") findings = inject_errors(number);
-
+    if (words[0] == "power_loss") findings = power_loss(number, seed, word);
     if (findings >= 0) return findings == 0 ? 0 : 1;
     fmt::print(stderr, "no part `{}`\n", words[0]);
   } catch (const std::exception& e) {
