@@ -151,6 +151,7 @@ void LatentStore::create() {
   log_ = std::make_unique<OpenFile>(run_ / "COMMIT", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND,
                                     ExitCode::cannot_create);
   log_->sync();
+  sync_directory(run_);
   replace_file(run_ / "RUN.json", text);
 }
 
