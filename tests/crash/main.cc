@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
     if (words[0] == "kill_calls") findings = kill_calls(number);
     if (words[0] == "inject_errors") findings = inject_errors(number);
     if (words[0] == "power_loss") findings = power_loss(number, seed, word);
+    if (words[0] == "corrupt_files") findings = corrupt_files(number, seed);
+    if (words[0] == "rank_counts") findings = rank_counts(number, seed);
     if (findings >= 0) return findings == 0 ? 0 : 1;
     fmt::print(stderr, "no part `{}`\n", words[0]);
   } catch (const std::exception& e) {
