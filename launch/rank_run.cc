@@ -54,7 +54,7 @@ void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
   stage.timesteps = solver_->schedule().timesteps;
   stage.one_block = job_.plan.layout.blocks() == 1;
   model_.emplace(job_.folder, job_.guidance(), prompts, stage, StreamRef(pool_));
-  if (start.sweep > 0) {
+  if (start.sweep > 0 && !PlanMaker(job_.plan, start.sweep).done()) {
     reader_.emplace(job_.config.output.run);
     const auto& states = reader_->log().states;
     const auto found = std::find_if(states.rbegin(), states.rend(), [&](const CommittedState& s) {

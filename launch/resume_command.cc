@@ -7,12 +7,13 @@ namespace longtake {
 
 RunConfig config_of_run(const std::filesystem::path& run, Problems& problems) {
   const LatentReader reader(run);
-  if (reader.complete())
+  if (reader.ended())
     fail(ExitCode::usage, "{} is finished; `longtake decode` makes its video again", run.string());
   RunConfig config;
   read_config_text(reader.identity().configuration, (run / "RUN.json").string(), {}, config,
                    problems);
   config.output.run = run;
+  config.parallel = {};  // of the ranks that are there now, not of those that were
   return config;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/base/error.h"
 #include "runtime/stream/durable_file.h"
 #include "runtime/stream/latent_reader.h"
+#include "runtime/stream/state_file.h"
 
 namespace longtake {
 
@@ -28,6 +29,16 @@ std::string indented(std::string_view text) {
   return out + "\n";
 }
 
+std::string going_on(const LatentReader& reader) {
+  const StateChoice choice = choose_state(reader.path(), reader.log().states);
+  std::string out;
+  for (const std::string& lost : choice.lost) out += row("state", lost);
+  return out + row("goes on",
+                   choice.state ? fmt::format("from the state before sweep {}, {}",
+                                              choice.state->sweep, choice.state->files.front().file)
+                                : "from the start");
+}
+
 std::string progress_of(const LatentReader& reader) {
   const RunIdentity& id = reader.identity();
   uint64_t bytes = 0;
@@ -39,6 +50,7 @@ std::string progress_of(const LatentReader& reader) {
                                     id.channels, id.height, id.width,
                                     reader.complete() ? "finished" : "unfinished"));
   if (restarts > 0) out += row("restarts", fmt::format("{}", restarts));
+  if (!reader.complete()) out += going_on(reader);
   if (!reader.log().problem.empty()) out += row("COMMIT", reader.log().problem);
   return out;
 }

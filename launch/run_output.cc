@@ -20,7 +20,10 @@ double percentile(std::vector<double> sorted, double share) {
 }  // namespace
 
 RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress)
-    : store_(job.config.output.run, job.identity()), discard_unused_(store_), progress_(progress) {
+    : store_(job.config.output.run, job.identity()),
+      discard_unused_(store_),
+      start_(start_of(job, store_)),
+      progress_(progress) {
   if (!store_.notice().empty()) log_warning("{}", store_.notice());
   const RunConfig& c = job.config;
   if (!c.output.latents_only) {
@@ -35,20 +38,22 @@ RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, 
         job.folder, target, c.video.height, c.video.width,
         [](const std::string& notice) { log_warning("{}", notice); }, StreamRef(pool));
   }
-  const RunStart from = start();
-  const int64_t finished = finished_before(job.plan, from.sweep);
+  const int64_t finished = finished_before(job.plan, start_.sweep);
   writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool, finished, choose_threads(0));
   if (store_.epoch() > 1)
     log_info("{}: going on with {} blocks committed, from block {} at sweep {}",
-             store_.path().string(), store_.committed_blocks().size(), finished, from.sweep);
+             store_.path().string(), store_.committed_blocks().size(), finished, start_.sweep);
   state_.total_blocks = job.plan.layout.blocks().value_or(0);
   state_.total_steps = state_.total_blocks * job.plan.steps;
   state_.total_frames = video_ ? c.video.frames : 0;
 }
 
-RunStart RunOutput::start() const {
-  const auto& state = store_.resume_state();
-  return {store_.epoch(), state ? state->sweep : 0};
+// Of a run that died between its last block and its report only the report, and what is missing of
+// the video, are left to do.
+RunStart RunOutput::start_of(const Job& job, const LatentStore& store) {
+  if (store.complete()) return {store.epoch(), PlanMaker(job.plan).sweeps().value_or(0)};
+  const auto& state = store.resume_state();
+  return {store.epoch(), state ? state->sweep : 0};
 }
 
 void RunOutput::update(int64_t visits) {

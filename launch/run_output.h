@@ -16,7 +16,7 @@ class RunOutput {
   RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress);
 
   StreamWriter& writer() { return *writer_; }
-  RunStart start() const;  // where the run begins or goes on
+  const RunStart& start() const { return start_; }  // where the run begins or goes on
   void update(int64_t visits);
   void update() { update(state_.steps); }
   void discard();         // before the first block: the run is not to be
@@ -36,10 +36,12 @@ class RunOutput {
    private:
     LatentStore& store_;
   };
+  static RunStart start_of(const Job& job, const LatentStore& store);
   CommitReport close();
 
   LatentStore store_;
   DiscardUnused discard_unused_;  // after the writer has stopped and the video is gone
+  RunStart start_;
   std::optional<VideoOutput> video_;
   std::optional<StreamWriter> writer_;
   Progress progress_;

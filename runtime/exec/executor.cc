@@ -106,7 +106,7 @@ Executor::Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamR
   velocity_.resize(2);
   if (parts_.transport) parts_.transport->answer_with([this] { return in_flight(); });
   open_channels();
-  if (spec.begin > 0) {
+  if (spec.begin > 0 && !PlanMaker(spec.plan, spec.begin).done()) {
     LT_CHECK(parts_.state, "a run that goes on needs its state");
     restore(*parts_.state);
   }

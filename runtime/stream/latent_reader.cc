@@ -34,6 +34,11 @@ int64_t LatentReader::frames() const {
   return blocks().empty() ? 0 : blocks().back().first_frame + blocks().back().frames;
 }
 
+bool LatentReader::ended() const {
+  std::error_code error;
+  return complete() && fs::exists(run_ / "report.json", error);
+}
+
 static void check_block_file(const fs::path& run, const CommittedBlock& b) {
   const fs::path path = run / b.file;
   const OpenFile file(path, O_RDONLY, ExitCode::missing_input);

@@ -31,6 +31,8 @@ class LatentReader {
   const std::vector<CommittedBlock>& blocks() const { return log_.blocks; }
   int64_t frames() const;  // latent frames committed
   bool complete() const { return frames() == identity_.frames; }
+  // Complete, and the report, which comes last, is written: nothing is left to do.
+  bool ended() const;
 
   // Size and hash of a block's file; fails naming file and block.
   void check_file(size_t block) const;

@@ -62,6 +62,7 @@ void refuse_foreign_folder(const fs::path& run) {
   if (fs::exists(run / "RUN.json", error)) return;
   for (const auto& entry : fs::directory_iterator(run, error)) {
     const std::string name = entry.path().filename().string();
+    if (name == "COMMIT" && !may_hold_a_commit(run)) continue;
     if (name != "LOCK" && name != "out" && name != "state" && !is_temporary(entry.path())) {
       fail(ExitCode::cannot_create, "{} is not empty and is not a run of longtake: it holds {}",
            run.string(), name);
@@ -150,6 +151,7 @@ void LatentStore::create() {
   log_ = std::make_unique<OpenFile>(run_ / "COMMIT", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND,
                                     ExitCode::cannot_create);
   log_->sync();
+  sync_directory(run_);
   replace_file(run_ / "RUN.json", text);
 }
 
@@ -171,7 +173,7 @@ void LatentStore::reopen(const std::string& text) {
          "{}: {}; lines follow it, so this is damage, not an interrupted commit",
          (run_ / "COMMIT").string(), log.problem);
   }
-  if (reader.complete()) {
+  if (reader.ended()) {
     fail(ExitCode::cannot_create, "{} holds a finished run; choose another output folder",
          run_.string());
   }
@@ -195,21 +197,16 @@ void LatentStore::reopen(const std::string& text) {
 
 // The last two are kept in full; the newer one that holds is where the run goes on.
 void LatentStore::choose_state(const std::vector<CommittedState>& states) {
-  const size_t kept = std::min<size_t>(2, states.size());
+  const size_t kept = std::min(kStatesKept, states.size());
   states_.assign(states.end() - static_cast<std::ptrdiff_t>(kept), states.end());
-  for (auto state = states_.rbegin(); state != states_.rend() && !resume_state_; ++state) {
-    const std::string problem = check_state_files(run_, *state);
-    if (problem.empty()) {
-      resume_state_ = *state;
-      continue;
-    }
-    notice_ += fmt::format("{}the state before sweep {} is lost: {}", notice_.empty() ? "" : "\n",
-                           state->sweep, problem);
-  }
-  if (resume_state_ && !notice_.empty())
-    notice_ += fmt::format("\ngoing on from the state before sweep {}", resume_state_->sweep);
-  else if (!notice_.empty())
-    notice_ += "\ngoing on from the start; finished blocks are made again and compared";
+  if (complete()) return;
+  const StateChoice choice = longtake::choose_state(run_, states);
+  resume_state_ = choice.state;
+  if (choice.lost.empty()) return;
+  for (const std::string& lost : choice.lost) notice_ += lost + "\n";
+  notice_ += resume_state_
+                 ? fmt::format("going on from the state before sweep {}", resume_state_->sweep)
+                 : "going on from the start; finished blocks are made again and compared";
 }
 
 void LatentStore::note_owner() {
@@ -282,7 +279,7 @@ void LatentStore::append_state(const CommittedState& state) {
 
 // The last two stay; none when the run is complete.
 void LatentStore::prune_states() {
-  const size_t kept = complete() ? 0 : 2;
+  const size_t kept = complete() ? 0 : kStatesKept;
   while (states_.size() > kept) {
     for (const StateFile& file : states_.front().files)
       if (::unlink((run_ / file.file).c_str()) != 0 && errno != ENOENT)

@@ -21,9 +21,10 @@ namespace longtake {
 class LatentStore {
  public:
   // Creates `run` (0700, for the identity's uuid one is drawn) or opens one with the same
-  // fingerprint that is not finished, whose committed blocks are then kept: the next block is
-  // number committed_blocks().size(). A run without any commit is replaced. Refused: a folder that
-  // is no run, another fingerprint, a finished run, a run that another process writes.
+  // fingerprint that has not ended, whose committed blocks are then kept: the next block is number
+  // committed_blocks().size(); a run that died between its last block and its report has none. A
+  // run without any commit is replaced. Refused: a folder that is no run, another fingerprint, a
+  // finished run, a run that another process writes.
   LatentStore(const std::filesystem::path& run, RunIdentity identity);
 
   // The next block: f32 [frames, channels, height, width], time first, dense.

@@ -21,11 +21,27 @@ hid_t type_of(DType dtype) {
   return dtype == DType::f32 ? H5T_IEEE_F32LE : H5T_STD_U16LE;  // bf16: its bits
 }
 
-Hdf5Handle untimed(hid_t kind) {
-  const hid_t id = H5Pcreate(kind);
+Hdf5Handle untimed_dataset() {
+  const hid_t id = H5Pcreate(H5P_DATASET_CREATE);
   LT_CHECK(id >= 0 && H5Pset_obj_track_times(id, false) >= 0,
-           "libhdf5 refuses objects without times");
+           "libhdf5 refuses data sets without times");
   return Hdf5Handle(id, H5Pclose);
+}
+
+// All names in the header of the root group: libhdf5 1.10 crashes on a damaged heap of names, which
+// it would make beyond eight.
+Hdf5Handle state_creation() {
+  constexpr unsigned kMostNames = 65535;
+  const hid_t id = H5Pcreate(H5P_FILE_CREATE);
+  LT_CHECK(id >= 0 && H5Pset_obj_track_times(id, false) >= 0 &&
+               H5Pset_link_phase_change(id, kMostNames, 0) >= 0,
+           "libhdf5 refuses groups without times and heap");
+  return Hdf5Handle(id, H5Pclose);
+}
+
+bool is_flat(hid_t group) {
+  H5G_info_t info{};
+  return H5Gget_info(group, &info) >= 0 && info.storage_type == H5G_STORAGE_TYPE_COMPACT;
 }
 
 bool write_part(hid_t file, const StatePart& part) {
@@ -33,7 +49,7 @@ bool write_part(hid_t file, const StatePart& part) {
   for (int i = 0; i < part.data.rank(); ++i) dims.push_back(static_cast<hsize_t>(part.data.dim(i)));
   const Hdf5Handle space(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr),
                          H5Sclose);
-  const Hdf5Handle properties = untimed(H5P_DATASET_CREATE);
+  const Hdf5Handle properties = untimed_dataset();
   if (H5Pset_fill_time(properties.id(), H5D_FILL_TIME_NEVER) < 0) return false;
   const hid_t type = type_of(part.data.dtype);
   Hdf5Handle dataset(H5Dcreate2(file, part.name.c_str(), type, space.id(), H5P_DEFAULT,
@@ -58,7 +74,7 @@ herr_t take_name(hid_t, const char* name, const H5L_info_t*, void* names) {
 
 void write_state_file(const fs::path& path, const QueueState& state) {
   const Hdf5Lock lock;
-  const Hdf5Handle creation = untimed(H5P_FILE_CREATE), access = file_access();
+  const Hdf5Handle creation = state_creation(), access = file_access();
   Hdf5Handle file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.id(), access.id()), H5Fclose);
   if (!file) fail_hdf5(ExitCode::cannot_create, "create", path);
   bool written = write_attribute(file.id(), "sweep", state.sweep);
@@ -86,6 +102,21 @@ std::string check_state_files(const fs::path& run, const CommittedState& state) 
   return "";
 }
 
+StateChoice choose_state(const fs::path& run, const std::vector<CommittedState>& states) {
+  StateChoice out;
+  const size_t last = std::min(states.size(), kStatesKept);
+  for (auto state = states.rbegin(); state != states.rbegin() + static_cast<std::ptrdiff_t>(last);
+       ++state) {
+    const std::string problem = check_state_files(run, *state);
+    if (problem.empty()) {
+      out.state = *state;
+      break;
+    }
+    out.lost.push_back(fmt::format("the state before sweep {} is lost: {}", state->sweep, problem));
+  }
+  return out;
+}
+
 StateFiles::StateFiles(const LatentReader& reader, const CommittedState& state) : reader_(reader) {
   for (const StateFile& f : state.files) index(reader.path() / f.file);
 }
@@ -95,6 +126,9 @@ void StateFiles::index(const fs::path& path) {
   const Hdf5Handle access = file_access();
   const Hdf5Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()), H5Fclose);
   if (!file) fail_hdf5(ExitCode::bad_data, "open", path);
+  if (!is_flat(file.id()))
+    fail(ExitCode::bad_data, "{}: the list of its parts is not stored the way longtake stores it",
+         path.string());
   std::vector<std::string> names;
   if (H5Literate(file.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr, take_name, &names) < 0)
     fail_hdf5(ExitCode::bad_data, "list", path);

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,15 @@ void write_state_file(const std::filesystem::path& path, const QueueState& state
 
 // Empty when all files of the state have the size and SHA-256 of COMMIT, else what is wrong.
 std::string check_state_files(const std::filesystem::path& run, const CommittedState& state);
+
+// Where a run goes on: the newer of the last two states whose files hold.
+struct StateChoice {
+  std::optional<CommittedState> state;  // empty: from the start
+  std::vector<std::string> lost;        // newer ones that do not hold, and why
+};
+StateChoice choose_state(const std::filesystem::path& run,
+                         const std::vector<CommittedState>& states);
+inline constexpr size_t kStatesKept = 2;
 
 class StateFiles : public StateSource {
  public:

@@ -97,6 +97,9 @@ bool StreamWriter::settled(std::chrono::milliseconds most) {
 }
 
 void StreamWriter::finish() {
+  if (video_ && mode_ == Mode::caller)  // what an earlier process stored but did not decode
+    for (CommittedBlock earlier; next_to_decode(earlier);)
+      decode(read_committed(store_.path(), earlier, store_.identity()), StreamRef(pool_));
   while (!settled(std::chrono::minutes(1))) {
   }
   if (video_) video_->close();

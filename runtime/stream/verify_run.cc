@@ -8,6 +8,7 @@
 #include "runtime/stream/durable_file.h"
 #include "runtime/stream/latent_reader.h"
 #include "runtime/stream/sha256.h"
+#include "runtime/stream/state_file.h"
 
 namespace longtake {
 
@@ -35,17 +36,41 @@ void verify_block(const LatentReader& reader, size_t block, bool full, Sha256& h
   }
 }
 
+// States whose files should be there: the last two of a run that is not complete.
+std::vector<CommittedState> kept_states(const LatentReader& reader) {
+  const auto& states = reader.log().states;
+  const size_t kept = reader.complete() ? 0 : std::min(kStatesKept, states.size());
+  return {states.end() - static_cast<std::ptrdiff_t>(kept), states.end()};
+}
+
+// What a running writer replaces meanwhile is not missing.
+void verify_states(const LatentReader& reader, VerifyReport& report) {
+  for (const CommittedState& state : kept_states(reader)) {
+    const std::string problem = check_state_files(reader.path(), state);
+    ++report.states;
+    if (problem.empty()) continue;
+    const auto now = kept_states(LatentReader(reader.path()));
+    if (std::any_of(now.begin(), now.end(), [&](const CommittedState& s) {
+          return s.files.front().file == state.files.front().file;
+        }))
+      report.problems.push_back(fmt::format("the state before sweep {}: {}", state.sweep, problem));
+  }
+}
+
 // Files of no commit do no harm: a writer that was stopped between rename and commit leaves one.
 // The folder is listed before the log is read again, so that what a running writer adds meanwhile
-// is not among them.
+// is not among them; a part of a state is published before the others, so a running writer may
+// have some of the next one there.
 void note_leftovers(const std::filesystem::path& run, VerifyReport& report) {
   std::set<std::string> names;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(run / "out", error)) {
-    names.insert("out/" + entry.path().filename().string());
-  }
+  for (const char* folder : {"out", "state"})
+    for (const auto& entry : std::filesystem::directory_iterator(run / folder, error))
+      names.insert(fmt::format("{}/{}", folder, entry.path().filename().string()));
   const LatentReader now(run);
   for (const CommittedBlock& b : now.blocks()) names.erase(b.file);
+  for (const CommittedState& state : kept_states(now))
+    for (const StateFile& file : state.files) names.erase(file.file);
   for (const std::string& name : names) {
     report.notes.push_back(name + " belongs to no commit");
   }
@@ -73,6 +98,7 @@ VerifyReport verify_run(const std::filesystem::path& run, bool full) {
     report.bytes += reader.blocks()[i].bytes;
     verify_block(reader, i, full, hash, report);
   }
+  verify_states(reader, report);
   note_leftovers(run, report);
   if (full && report.problems.empty()) report.latents_sha256 = hash.hex();
   return report;

@@ -166,8 +166,11 @@ TEST_CASE("an incomplete run is continued, a finished or different one is not") 
     store.append(sample_block(1, 3));
     hash = store.latents_sha256();
   }
+  const int64_t unreported = LatentStore(scratch / "run", sample_identity()).committed_frames();
+  overwrite(scratch / "run/report.json", "{}");
   const Error finished = error_of([&] { LatentStore store(scratch / "run", sample_identity()); });
 
+  CHECK(unreported == 6);
   CHECK(different.code() == ExitCode::cannot_create);
   CHECK(mentions(different, "`steps: 20` in the run, `steps: 16` now"));
   CHECK(finished.code() == ExitCode::cannot_create);

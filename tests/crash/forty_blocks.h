@@ -1,0 +1,35 @@
+// The run whose every file call is tried: 40 blocks, states as often as they can be had.
+#pragma once
+
+#include "tests/crash/subject.h"
+
+namespace longtake::crash {
+
+Words forty_blocks();
+
+struct ListedCall {
+  long number = 0;
+  std::string name, path;
+};
+
+// The run with the library: its calls are listed. `run` must not exist.
+class ShimmedRun {
+ public:
+  ShimmedRun(const Subject& subject, const std::filesystem::path& run, const Layout& layout,
+             Words variables);
+
+  const Ended& ended() const { return ended_; }
+  const std::vector<ListedCall>& calls() const { return calls_; }
+  // Commits that were reported before call `number`: the calls of fdatasync that came back.
+  long commits_before(long number) const;
+
+ private:
+  std::vector<ListedCall> calls_;
+  Ended ended_;
+};
+
+// The calls of one undisturbed run.
+std::vector<ListedCall> all_calls(const Subject& subject, const std::filesystem::path& run,
+                                  const Layout& layout);
+
+}  // namespace longtake::crash

@@ -1,0 +1,23 @@
+// The parts of the crash tests, each a subcommand of `crash`. They print what they reached in one
+// line and return how many findings there were.
+#pragma once
+
+#include <string>
+
+namespace longtake::crash {
+
+// kill -9 at random moments, also of the run that goes on, until `kills` are done.
+int kill_random(long kills, unsigned seed);
+// kill -9 before, in the middle of and after every `every`-th file call of a 40-block run.
+int kill_calls(long every);
+// EIO, ENOSPC, EDQUOT and short writes at every `every`-th file call.
+int inject_errors(long every);
+// `images` of what a disk may hold after a power cut. `ignored`: file, folder or log, whose fsync
+// is taken for not done, so that there must be findings; empty: none.
+int power_loss(long images, unsigned seed, const std::string& ignored);
+// `files` spoilt copies of the files of a run, read by everything that reads them.
+int corrupt_files(long files, unsigned seed);
+// Killed on `from` ranks, resumed on `to`: `pairs` of the 36 of {1, 2, 3, 4, 6, 8}.
+int rank_counts(long pairs, unsigned seed);
+
+}  // namespace longtake::crash
