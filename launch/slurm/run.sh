@@ -4,7 +4,7 @@
 #   - stopped at a commit (exit code 75) before the time limit or after SIGUSR1 to the batch shell, or
 #   - died with what was not its fault: a lost node, a killed rank, a rank that was not heard of (86).
 # It is not put back after scancel, after other errors (their exit code is the job's), nor when it died
-# without a new commit for the third time.
+# without a new commit and was put back twice before.
 #
 #   run.sh RUN FLAGS...   FLAGS: as for `longtake generate`; RUN: run folder, on a file system that all nodes share
 # Variables: LONGTAKE, the binary; LAUNCHER, srun or mpirun; LAUNCHER_FLAGS, more flags for it.
@@ -15,7 +15,7 @@ shift
 longtake=${LONGTAKE:-build/release/longtake}
 launcher=${LAUNCHER:-srun}
 read -ra launcher_flags <<<"${LAUNCHER_FLAGS:-}"
-starts_without_commit=3
+restarts_without_commit=2
 
 say() {
   echo "run.sh: $(date '+%F %T') $*"
@@ -28,9 +28,12 @@ case $launcher in
     [ -z "${SLURM_CPUS_PER_TASK:-}" ] || start+=("--cpus-per-task=$SLURM_CPUS_PER_TASK")
     ;;
   mpirun)
-    # At SIGTERM mpirun kills its ranks within a second, too early for a commit: it is not to see it. Slurm tells
-    # the ranks of this node itself.
-    start=(env --block-signal=TERM mpirun --bind-to none -n "${SLURM_NTASKS:-1}")
+    # At SIGTERM mpirun and the daemons that it starts on other nodes (Open MPI 4) kill the ranks within a second,
+    # too early for a commit: they are not to see it. Slurm tells the ranks itself.
+    start=(mpirun --bind-to none -n "${SLURM_NTASKS:-1}")
+    if env --block-signal=TERM true 2>/dev/null; then
+      start=(env --block-signal=TERM "${start[@]}" --mca orte_launch_agent "env --block-signal=TERM orted")
+    fi
     [ "$(id -u)" -ne 0 ] || start+=(--allow-run-as-root)
     ;;
   *)
@@ -113,7 +116,7 @@ esac
 # scancel, or a time limit that came without a warning.
 [ $term -eq 0 ] || [ $usr1 -eq 1 ] || exit "$code"
 if [ "$code" -eq 75 ] || [ "$(commits)" -gt "$before" ] ||
-  [ "${SLURM_RESTART_COUNT:-0}" -lt $((starts_without_commit - 1)) ]; then
+  [ "${SLURM_RESTART_COUNT:-0}" -lt $restarts_without_commit ]; then
   requeue
 fi
 exit "$code"

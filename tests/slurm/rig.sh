@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # A real Slurm on this machine, without systemd and without touching /etc: munged, slurmctld and several slurmd.
 #   rig.sh up FOLDER [NODES]   FOLDER: of this rig alone; then: export SLURM_CONF=FOLDER/slurm.conf
+#   rig.sh kill FOLDER NAME    kill -9 of slurmctld, or of a node (n1, n2 ...) with its jobs' processes
+#   rig.sh start FOLDER NAME   starts it again
 #   rig.sh down FOLDER         ends all of it; fails when a process is left
 # As root or as a plain user. BASE: first of the ports BASE + 17 ... BASE + 100 + NODES. The packages:
 # launch/setup.sh --slurm.
@@ -8,7 +10,7 @@ set -euo pipefail
 
 command=$1
 folder=$(realpath -m "$2")
-nodes=${3:-3}
+argument=${3:-}
 base=${BASE:-$((20000 + $$ % 200 * 50))}
 host=$(hostname -s)
 export SLURM_CONF=$folder/slurm.conf
@@ -71,7 +73,7 @@ make_munge() {
 }
 
 # SlurmdTimeout, KillWait and cred_expire are short: a dead node is noticed, a job requeued, in seconds.
-make_configuration() {
+make_configuration() {  # uses: nodes
   cat >"$SLURM_CONF" <<END
 ClusterName=rig
 SlurmctldHost=$host(127.0.0.1)
@@ -79,7 +81,7 @@ SlurmctldPort=$((base + 17))
 SlurmdPort=$((base + 18))
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$folder/munge/socket,cred_expire=3
+AuthInfo=socket=$folder/munge/socket,cred_expire=5
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 StateSaveLocation=$folder/state
@@ -109,6 +111,7 @@ MinJobAge=3600
 SlurmctldTimeout=30
 SlurmdTimeout=8
 END
+  local i
   for i in $(seq "$nodes"); do
     echo "NodeName=n$i NodeHostname=$host NodeAddr=127.0.0.1 Port=$((base + 100 + i)) CPUs=4 Boards=1" \
       "SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=1000 State=UNKNOWN"
@@ -124,8 +127,27 @@ END
   chmod 755 "$folder/taskprolog"
 }
 
+start() {  # NAME
+  export LONGTAKE_SLURM_RIG=$folder
+  if [ "$1" = slurmctld ]; then slurmctld -f "$SLURM_CONF"; else slurmd -N "$1" -f "$SLURM_CONF"; fi
+}
+
+# The node's slurmd, the slurmstepds that have its log open, and what they started.
+kill_part() {  # NAME
+  local entry pids
+  pids=$(<"$folder/pid/$([ "$1" = slurmctld ] || echo slurmd-)$1")
+  for entry in /proc/[0-9]*; do
+    if [ "$1" != slurmctld ] && grep -qx slurmstepd "$entry/comm" 2>/dev/null &&
+      [ "$(find "$entry/fd" -lname "$folder/log/slurmd-$1.log" 2>/dev/null | wc -l)" -gt 0 ]; then
+      pids="$pids ${entry#/proc/} $(pgrep -P "${entry#/proc/}" | tr '\n' ' ')"
+    fi
+  done
+  # shellcheck disable=SC2086
+  kill -KILL $pids
+}
+
 up() {
-  local program i
+  local program i nodes=${argument:-3}
   for program in munged slurmctld slurmd sbatch; do
     command -v $program >/dev/null || {
       echo "rig.sh: $program not found: ./launch/setup.sh --slurm installs it" >&2
@@ -141,9 +163,8 @@ up() {
   done
   make_munge
   make_configuration
-  export LONGTAKE_SLURM_RIG=$folder
-  slurmctld -f "$SLURM_CONF"
-  for i in $(seq "$nodes"); do slurmd -N "n$i" -f "$SLURM_CONF"; done
+  start slurmctld
+  for i in $(seq "$nodes"); do start "n$i"; done
   for _ in $(seq 150); do
     [ "$(sinfo -h -N -o %T 2>/dev/null | grep -c '^idle$')" = "$nodes" ] && return
     sleep 0.1
@@ -155,8 +176,10 @@ up() {
 
 case $command in
   up | down) "$command" ;;
+  start) start "$argument" ;;
+  kill) kill_part "$argument" ;;
   *)
-    echo "rig.sh up FOLDER [NODES] | rig.sh down FOLDER" >&2
+    echo "rig.sh up FOLDER [NODES] | kill FOLDER NAME | start FOLDER NAME | down FOLDER" >&2
     exit 2
     ;;
 esac
