@@ -66,7 +66,6 @@ class Generation {
             options.hardware)),
         limits_(start_, config.checkpoint.maxh, job_end(options)) {
     report_.ranks = static_cast<int>(job_.plan.mesh.ranks());
-    catch_stop_signals();
   }
 
   ExitCode run() {
@@ -287,6 +286,7 @@ int end_job(Comm& comm, const Error& error) {
 }  // namespace
 
 int run_generate(const RunConfig& config, const GenerateOptions& options) {
+  catch_stop_signals();  // a request that comes while the job starts is not lost
   check_device(config.device);
   const Deadline deadline{
       std::chrono::milliseconds(static_cast<int64_t>(options.deadline_s * 1000))};

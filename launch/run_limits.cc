@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -18,10 +19,24 @@ static_assert(std::atomic<int>::is_always_lock_free, "a signal handler sets it")
 // What a commit and the last messages take beside the sweeps.
 constexpr double kMargin_s = 1;
 
+// One request may come several times: from Slurm itself, and passed on by srun or mpirun.
+constexpr int64_t kSameRequest_ns = 1'000'000'000;
+std::atomic<int64_t> stop_time_ns{0};
+static_assert(std::atomic<int64_t>::is_always_lock_free, "a signal handler sets it");
+
 extern "C" void on_stop_signal(int number) {
-  if (number != SIGUSR1 && stop_signal.load() != 0 && stop_signal.load() != SIGUSR1)
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const int64_t now_ns = now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
+  const int before = stop_signal.load();
+  if (number == SIGUSR1) {
+    if (before == 0) stop_signal.store(number);
+  } else if (before == 0 || before == SIGUSR1) {
+    stop_time_ns.store(now_ns);
+    stop_signal.store(number);
+  } else if (now_ns - stop_time_ns.load() > kSameRequest_ns) {
     _exit(128 + number);
-  stop_signal.store(number);
+  }
 }
 
 const char* name_of(int number) {

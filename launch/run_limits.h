@@ -8,7 +8,7 @@
 namespace longtake {
 
 // SIGTERM, SIGINT and SIGUSR1 ask the run to stop at its next safe point; a second SIGTERM or
-// SIGINT ends the process at once with 128 + its number.
+// SIGINT, more than a second after the first, ends the process at once with 128 + its number.
 void catch_stop_signals();
 
 class RunLimits {

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# What the batch scripts beside it end in: one run of longtake on all ranks of a Slurm job, started anew until it is
+# finished. Started again it goes on from the last commit, so the job is put back into the queue when the run
+#   - stopped at a commit (exit code 75) before the time limit or after SIGUSR1 to the batch shell, or
+#   - died with what was not its fault: a lost node, a killed rank, a rank that was not heard of (86).
+# It is not put back after scancel, after other errors (their exit code is the job's), nor when it died
+# without a new commit and was put back twice before.
+#
+#   run.sh RUN FLAGS...   FLAGS: as for `longtake generate`; RUN: run folder, on a file system that all nodes share
+# Variables: LONGTAKE, the binary; LAUNCHER, srun or mpirun; LAUNCHER_FLAGS, more flags for it.
+set -uo pipefail
+
+run=$1
+shift
+longtake=${LONGTAKE:-build/release/longtake}
+launcher=${LAUNCHER:-srun}
+read -ra launcher_flags <<<"${LAUNCHER_FLAGS:-}"
+restarts_without_commit=2
+
+say() {
+  echo "run.sh: $(date '+%F %T') $*"
+}
+
+case $launcher in
+  srun)
+    # A rank's exit code is to be seen: the others end by themselves, or PMIx ends them.
+    start=(srun --mpi=pmix --kill-on-bad-exit=0)
+    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || start+=("--cpus-per-task=$SLURM_CPUS_PER_TASK")
+    ;;
+  mpirun)
+    # At SIGTERM mpirun and the daemons that it starts on other nodes (Open MPI 4) kill the ranks within a second,
+    # too early for a commit: they are not to see it. Slurm tells the ranks itself.
+    start=(mpirun --bind-to none -n "${SLURM_NTASKS:-1}")
+    if env --block-signal=TERM true 2>/dev/null; then
+      start=(env --block-signal=TERM "${start[@]}" --mca orte_launch_agent "env --block-signal=TERM orted")
+    fi
+    [ "$(id -u)" -ne 0 ] || start+=(--allow-run-as-root)
+    ;;
+  *)
+    say "LAUNCHER: expected srun or mpirun, found $launcher"
+    exit 2
+    ;;
+esac
+start+=(${launcher_flags[@]+"${launcher_flags[@]}"})
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export LONGTAKE_THREADS=${LONGTAKE_THREADS:-$SLURM_CPUS_PER_TASK}
+
+# Slurm sets it since 23.02; longtake stops at a commit before it.
+if [ -z "${SLURM_JOB_END_TIME:-}" ]; then
+  end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null | head -n 1)
+  if end=$(date -d "$end" +%s 2>/dev/null); then export SLURM_JOB_END_TIME=$end; fi
+fi
+
+commits() {
+  if [ -f "$run/COMMIT" ]; then wc -l <"$run/COMMIT"; else echo 0; fi
+}
+
+finished() {
+  [ -f "$run/RUN.json" ] && "$longtake" info "$run" 2>/dev/null | grep -q ', finished$'
+}
+
+# Puts this job, of an array this task, back into the queue. Waits for a controller that is away.
+requeue() {
+  local job=$SLURM_JOB_ID
+  [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  for _ in $(seq 60); do
+    scontrol requeue "$job" && return
+    if scontrol ping 2>/dev/null | grep -q ' UP'; then
+      say "job $job cannot be requeued; submit it again to go on"
+      return
+    fi
+    sleep 10
+  done
+  say "no controller to requeue job $job; submit it again to go on"
+}
+
+# The run died while its last frames were decoded: only the video may be missing.
+if finished; then
+  say "$run is finished"
+  if [ ! -e "$run/report.json" ] && ! grep -q 'latents_only: true' "$run/RUN.json"; then
+    exec "$longtake" decode "$run"
+  fi
+  exit 0
+fi
+
+usr1=0 term=0 interrupted=0 step=""
+# shellcheck disable=SC2317  # called by the trap
+on_signal() {
+  interrupted=1
+  say "SIG$1"
+  case $1 in
+    USR1) usr1=1 ;;
+    TERM) term=1 ;;
+  esac
+  # srun and mpirun pass SIGUSR1 on to every rank, and longtake takes one for a request to stop.
+  [ -z "$step" ] || kill -USR1 "$step" 2>/dev/null
+}
+trap 'on_signal USR1' USR1
+trap 'on_signal TERM' TERM
+
+before=$(commits)
+say "job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}: ${start[*]} $longtake generate $* -o $run"
+"${start[@]}" "$longtake" generate "$@" -o "$run" &
+step=$!
+[ $((usr1 + term)) -eq 0 ] || kill -USR1 "$step"
+while :; do # a signal ends `wait` before the step has ended
+  interrupted=0
+  wait "$step"
+  code=$?
+  [ $interrupted -eq 1 ] || break
+done
+say "exit code $code, $(($(commits) - before)) new commits"
+
+case $code in
+  0 | 2 | 65 | 66 | 73 | 74) exit "$code" ;;
+esac
+# scancel, or a time limit that came without a warning.
+[ $term -eq 0 ] || [ $usr1 -eq 1 ] || exit "$code"
+if [ "$code" -eq 75 ] || [ "$(commits)" -gt "$before" ] ||
+  [ "${SLURM_RESTART_COUNT:-0}" -lt $restarts_without_commit ]; then
+  requeue
+fi
+exit "$code"
