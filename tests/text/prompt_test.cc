@@ -20,7 +20,8 @@ TEST_CASE("golden: prompts are cleaned as the reference does it") {
   for (const auto& prompt : golden.at("prompts")) {
     if (prompt.at("needs_mojibake_repair")) continue;  // the one step that is left out
     CAPTURE(prompt.at("name"));
-    CHECK(clean_prompt(prompt.at("prompt").get<std::string>()) == prompt.at("cleaned").get<std::string>());
+    CHECK(clean_prompt(prompt.at("prompt").get<std::string>()) ==
+          prompt.at("cleaned").get<std::string>());
     ++checked;
   }
   CHECK(checked >= 14);
