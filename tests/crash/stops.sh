@@ -7,7 +7,7 @@ folder=$(mktemp -d)
 job=""
 trap '[ -z "$job" ] || kill -KILL -- "-$job" 2>/dev/null || true; rm -rf "$folder"' EXIT
 deadline=3
-flags=(--block 2 --overlap 1 --num-frames 201 --steps 4 --latents-only --checkpoint-every 1 --threads 1 --no-progress -q)
+flags=(--block 2 --overlap 1 --num-frames 601 --steps 4 --latents-only --checkpoint-every 1 --threads 1 --no-progress -q)
 
 hash_of() { sed -n 's/.*"latents_sha256": "\([0-9a-f]*\)".*/\1/p' "$1/report.json"; }
 # The process of rank $1 of the run in $2.
@@ -31,8 +31,9 @@ stop() {
     -o "$run" >"$folder/log" 2>&1 &
   job=$!
   set +m
-  until compgen -G "$run/$pattern" >/dev/null; do kill -0 $job || break; done
+  until [ -e "$run/out/b00000002.h5" ]; do kill -0 $job || break; done
   victim=$(process_of "$rank" "$run")
+  until compgen -G "$run/$pattern" >/dev/null; do kill -0 $job || break; done
   [ -n "$victim" ] || { echo "$1: rank $rank is not found"; cat "$folder/log"; return 1; }
   kill -STOP "$victim"
   start=$SECONDS
@@ -45,6 +46,6 @@ stop() {
   [ "$(hash_of "$run")" = "$expected" ] || { echo "$1: another hash after it went on"; return 1; }
 }
 
-stop rank 0 "out/b00000004.h5"
+stop rank 0 "out/b00000006.h5"
 stop writer 2 "out/.tmp.*"
 stop state_writer 1 "state/.tmp.*"
