@@ -28,7 +28,7 @@ std::string check_end(const Ended& ended, const ListedCall& call, bool harmless,
   if (messages(ended.text) != 1) return "not one message: " + describe(ended);
   std::string name = fs::path(call.path).filename().string();
   if (name.starts_with(".tmp.")) name.erase(0, 5);
-  if (sticky) name = "/run/";  // another may be first
+  if (sticky) name = "/run";  // another may be first
   if (ended.text.find(name) == std::string::npos)
     return fmt::format("the message does not name {}: {}", name, describe(ended));
   return "";
