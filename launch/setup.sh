@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what longtake needs from the distribution's packages (Debian 12, Ubuntu 24.04).
-# Says and does nothing when all of it is there.
+# Installs what longtake needs from the distribution's packages (Debian 12, Ubuntu 24.04). With --slurm also
+# what tests/slurm starts: a Slurm of its own. Says and does nothing when all of it is there.
 set -euo pipefail
 
 packages=(
@@ -13,6 +13,9 @@ packages=(
   libsentencepiece-dev libutf8proc-dev
   doctest-dev
 )
+if [ "${1:-}" = --slurm ]; then
+  packages+=(slurmctld slurmd slurm-client munge procps)
+fi
 
 fail() {
   echo "setup.sh: $*" >&2

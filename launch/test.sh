@@ -4,6 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/mpi_environment.sh
 
-./launch/setup.sh
+./launch/setup.sh --slurm
 ./launch/build.sh release
 ctest --test-dir build/release --output-on-failure -j2 "$@"

@@ -94,7 +94,6 @@ SlurmdLogFile=$folder/log/slurmd-%n.log
 MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-TaskProlog=$folder/taskprolog
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SwitchType=switch/none
@@ -106,7 +105,7 @@ PriorityType=priority/basic
 SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=pmix
-KillWait=20
+KillWait=10
 MinJobAge=3600
 SlurmctldTimeout=30
 SlurmdTimeout=8
@@ -119,12 +118,6 @@ END
   echo "PartitionName=main Nodes=n[1-$nodes] Default=YES MaxTime=INFINITE State=UP" >>"$SLURM_CONF"
   # slurmd 22.05 loads a cgroup plugin in any case; this one does nothing without a mount.
   printf 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n' >"$folder/cgroup.conf"
-  # The nodes share one machine: Open MPI's segments of shared memory must not meet.
-  cat >"$folder/taskprolog" <<END
-#!/bin/sh
-echo "export OMPI_MCA_btl_vader_backing_directory=$folder/tmp/\$SLURMD_NODENAME"
-END
-  chmod 755 "$folder/taskprolog"
 }
 
 start() {  # NAME
