@@ -15,6 +15,8 @@
 #include <utility>
 
 #include "runtime/stream/latent_reader.h"
+#include "runtime/stream/state_file.h"
+#include "runtime/stream/verify_run.h"
 #include "tests/stream/sample_run.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/scratch_folder.h"
@@ -178,6 +180,37 @@ TEST_CASE("an incomplete run is continued, a finished or different one is not") 
   const LatentReader reader(scratch / "run");
   CHECK(reader.latents_sha256() == hash);
   CHECK(reader.log().records.back().epoch == 2);
+}
+
+TEST_CASE("the state before is used when the newest is damaged, and both are told") {
+  const ScratchFolder scratch;
+  {
+    LatentStore store(scratch / "run", sample_identity());
+    for (const int64_t sweep : {3, 5}) {
+      store.append(sample_block(2, static_cast<uint64_t>(sweep)));
+      const OwnedTensor data = sample_block(1, 9);
+      const std::string name = state_file_name(store.epoch(), sweep, 0);
+      write_state_file(scratch / "run" / name, {sweep, {{"part", data, 0, nullptr}}});
+      const std::string bytes = contents(scratch / "run" / name);
+      store.append_state({sweep, {{name, bytes.size(), sha256_hex(bytes)}}});
+    }
+  }
+  const int64_t newest = LatentStore(scratch / "run", sample_identity()).resume_state()->sweep;
+  const auto file = scratch / "run/state/e0001.s00000005.r0000.h5";
+  std::string bytes = contents(file);
+  bytes[bytes.size() / 2] ^= 1;
+  overwrite(file, bytes);
+
+  const VerifyReport report = verify_run(scratch / "run", false);
+  const LatentStore store(scratch / "run", sample_identity());
+
+  CHECK(newest == 5);
+  REQUIRE(report.problems.size() == 1);
+  CHECK(report.problems[0].find("the state before sweep 5: state/e0001.s00000005.r0000.h5") == 0);
+  REQUIRE(store.resume_state());
+  CHECK(store.resume_state()->sweep == 3);
+  CHECK(store.notice().find("the state before sweep 5 is lost: state/e0001") == 0);
+  CHECK(store.notice().find("going on from the state before sweep 3") != std::string::npos);
 }
 
 TEST_CASE("a run without a commit does not stand in the way of another") {
