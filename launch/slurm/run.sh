@@ -44,9 +44,13 @@ esac
 start+=(${launcher_flags[@]+"${launcher_flags[@]}"})
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export LONGTAKE_THREADS=${LONGTAKE_THREADS:-$SLURM_CPUS_PER_TASK}
 
+# The number of the last task of an array is also that of the whole array.
+job=$SLURM_JOB_ID
+[ -z "${SLURM_ARRAY_TASK_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+
 # Slurm sets it since 23.02; longtake stops at a commit before it.
 if [ -z "${SLURM_JOB_END_TIME:-}" ]; then
-  end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null | head -n 1)
+  end=$(squeue -h -j "$job" -o %e 2>/dev/null | head -n 1)
   if end=$(date -d "$end" +%s 2>/dev/null); then export SLURM_JOB_END_TIME=$end; fi
 fi
 
@@ -58,10 +62,8 @@ finished() {
   [ -f "$run/RUN.json" ] && "$longtake" info "$run" 2>/dev/null | grep -q ', finished$'
 }
 
-# Puts this job, of an array this task, back into the queue. Waits for a controller that is away.
+# Puts this job back into the queue. Waits for a controller that is away.
 requeue() {
-  local job=$SLURM_JOB_ID
-  [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   for _ in $(seq 60); do
     scontrol requeue "$job" && return
     if scontrol ping 2>/dev/null | grep -q ' UP'; then
@@ -98,7 +100,7 @@ trap 'on_signal USR1' USR1
 trap 'on_signal TERM' TERM
 
 before=$(commits)
-say "job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}: ${start[*]} $longtake generate $* -o $run"
+say "job $job, restart ${SLURM_RESTART_COUNT:-0}: ${start[*]} $longtake generate $* -o $run"
 "${start[@]}" "$longtake" generate "$@" -o "$run" &
 step=$!
 [ $((usr1 + term)) -eq 0 ] || kill -USR1 "$step"
