@@ -50,7 +50,7 @@ job=$SLURM_JOB_ID
 
 # Slurm sets it since 23.02; longtake stops at a commit before it.
 if [ -z "${SLURM_JOB_END_TIME:-}" ]; then
-  end=$(squeue -h -j "$job" -o %e 2>/dev/null | head -n 1)
+  end=$(squeue -h -j "$job" -o %e 2>/dev/null)
   if end=$(date -d "$end" +%s 2>/dev/null); then export SLURM_JOB_END_TIME=$end; fi
 fi
 
@@ -59,14 +59,14 @@ commits() {
 }
 
 finished() {
-  [ -f "$run/RUN.json" ] && "$longtake" info "$run" 2>/dev/null | grep -q ', finished$'
+  [ -f "$run/RUN.json" ] && [[ $("$longtake" info "$run" 2>/dev/null) == *", finished"* ]]
 }
 
 # Puts this job back into the queue. Waits for a controller that is away.
 requeue() {
   for _ in $(seq 60); do
     scontrol requeue "$job" && return
-    if scontrol ping 2>/dev/null | grep -q ' UP'; then
+    if [[ $(scontrol ping 2>/dev/null) == *" UP"* ]]; then
       say "job $job cannot be requeued; submit it again to go on"
       return
     fi

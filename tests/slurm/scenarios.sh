@@ -31,7 +31,7 @@ submit() {  # RUN srun|mpirun flags... -> job id. Settings before it: NAME=value
 }
 
 field() {  # JOB NAME
-  scontrol -o show job "$1" | tr ' ' '\n' | sed -n "s/^$2=//p" | head -n 1
+  [[ " $(scontrol -o show job "$1" 2>/dev/null)" =~ \ $2=([^\ ]*) ]] && echo "${BASH_REMATCH[1]}"
 }
 
 logs_of() {  # JOB
@@ -76,7 +76,7 @@ expect_end() {  # JOB STATE CODE [RESTARTS, `some`: one or more]
 }
 
 expect_text() {  # JOB TEXT
-  logs_of "$1" | grep -q "$2" && return
+  grep -q "$2" "$folder/logs/${1%%_*}"-*.log && return
   logs_of "$1" | tail -n 40
   fail "job $1: nothing like '$2' in its log"
 }
@@ -93,10 +93,8 @@ expect_hash() {  # RUN [REFERENCE]
 }
 
 expect_committed() {  # RUN: some blocks, not all
-  local blocks
-  blocks=$("$binary" info "$1" | sed -n 's/^blocks *\([0-9]*\) committed.*/\1/p')
-  [ "$blocks" -ge 1 ] || fail "$1: expected committed blocks, found $blocks" || return 1
-  "$binary" info "$1" | grep -q ', unfinished$' || fail "$1: expected an unfinished run"
+  [[ $("$binary" info "$1") =~ [1-9][0-9]*\ committed.*,\ unfinished ]] ||
+    fail "$1: expected committed blocks in an unfinished run: $("$binary" info "$1")"
 }
 
 # A binary that starts its run SECONDS late, the first time.
