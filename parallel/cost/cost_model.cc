@@ -180,15 +180,15 @@ double CostModel::fixed_bytes(RankId rank) const {
          (decodes ? model_.decode_bytes : 0);
 }
 
-// Keys of two texts of a prompt's usual length; a modulation for each step; tables of the windows
-// with both neighbours, with one (two kinds) and with none; at the last stage the branches'
-// velocities, the guided one and the solver's newest prediction.
+// Keys of a text of a prompt's usual length in each branch; a modulation for each step; tables of
+// the windows with both neighbours, with one (two kinds) and with none; at the last stage the
+// branches' velocities, the guided one and the solver's newest prediction.
 double CostModel::table_bytes(RankId rank) const {
   constexpr double text_rows = 32, windows = 4;
   const auto d = static_cast<double>(model_.dim), s = static_cast<double>(model_.dtype_bytes);
   const auto layers = static_cast<double>(units_of(rank, SubLayer::cross_attention));
   const VisitShape full = full_visit(plan_, model_);
-  double out = 2 * layers * text_rows * 2 * d * s + static_cast<double>(plan_.steps) * 7 * d * 4;
+  double out = layers * text_rows * 2 * d * s + static_cast<double>(plan_.steps) * 7 * d * 4;
   out += windows * static_cast<double>(full.keys) * d / static_cast<double>(model_.heads) * 4;
   if (plan_.mesh.last(rank)) out += 4 * block_bytes({0});
   // Attention packs keys and values, some heads at a time.
