@@ -8,6 +8,7 @@
 
 #include "runtime/stream/durable_file.h"
 #include "runtime/stream/hdf5_handle.h"
+#include "runtime/stream/stream_writer.h"
 
 namespace longtake {
 
@@ -208,16 +209,9 @@ void StateFiles::read_layers(const std::string& name, int64_t first_layer, Tenso
   }
 }
 
-// Time first in the file, channels first in the queue.
+// Time first in the file, channels first in the queue: the exchange is its own inverse.
 OwnedTensor StateFiles::finished(BlockId block) const {
-  const OwnedTensor stored = reader_.read(static_cast<size_t>(block.value));
-  const int64_t t = stored.dim(0), c = stored.dim(1), plane = stored.dim(2) * stored.dim(3);
-  OwnedTensor out(DType::f32, {c, t, stored.dim(2), stored.dim(3)});
-  for (int64_t i = 0; i < c; ++i)
-    for (int64_t j = 0; j < t; ++j)
-      std::memcpy(out.as<float>() + (i * t + j) * plane, stored.as<float>() + (j * c + i) * plane,
-                  static_cast<size_t>(plane) * sizeof(float));
-  return out;
+  return time_first(reader_.read(static_cast<size_t>(block.value)));
 }
 
 }  // namespace longtake
