@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstring>
 
 #include "runtime/stream/hdf5_handle.h"
 
@@ -124,6 +125,16 @@ Hdf5Handle view_mappings(const RunIdentity& id, const std::vector<CommittedBlock
 }
 
 }  // namespace
+
+OwnedTensor time_first(ConstTensor x) {
+  const int64_t c = x.dim(0), t = x.dim(1), plane = x.dim(2) * x.dim(3);
+  OwnedTensor out(DType::f32, {t, c, x.dim(2), x.dim(3)});
+  for (int64_t i = 0; i < c; ++i)
+    for (int64_t j = 0; j < t; ++j)
+      std::memcpy(out.as<float>() + (j * c + i) * plane, x.as<float>() + (i * t + j) * plane,
+                  static_cast<size_t>(plane) * sizeof(float));
+  return out;
+}
 
 void write_block_file(const std::filesystem::path& path, const CommittedBlock& block,
                       const std::string& version, ConstTensor latents) {

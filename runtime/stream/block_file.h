@@ -13,6 +13,9 @@
 
 namespace longtake {
 
+// f32 [channels, frames, height, width] -> [frames, channels, height, width], as latents are stored.
+OwnedTensor time_first(ConstTensor latents);
+
 // Writes `path`, which must not exist. latents: f32 [frames, channels, height, width], dense.
 void write_block_file(const std::filesystem::path& path, const CommittedBlock& block,
                       const std::string& version, ConstTensor latents);

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/stream/block_file.h"
 #include "runtime/stream/durable_file.h"
 #include "runtime/stream/hdf5_handle.h"
-#include "runtime/stream/stream_writer.h"
 
 namespace longtake {
 

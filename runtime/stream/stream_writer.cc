@@ -3,9 +3,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
+#include "runtime/stream/block_file.h"
 #include "runtime/stream/latent_reader.h"
 
 namespace longtake {
@@ -21,16 +21,6 @@ double seconds_since(Clock::time_point start) {
 }
 
 }  // namespace
-
-OwnedTensor time_first(ConstTensor x) {
-  const int64_t c = x.dim(0), t = x.dim(1), plane = x.dim(2) * x.dim(3);
-  OwnedTensor out(DType::f32, {t, c, x.dim(2), x.dim(3)});
-  for (int64_t i = 0; i < c; ++i)
-    for (int64_t j = 0; j < t; ++j)
-      std::memcpy(out.as<float>() + (j * c + i) * plane, x.as<float>() + (i * t + j) * plane,
-                  static_cast<size_t>(plane) * sizeof(float));
-  return out;
-}
 
 StreamWriter::StreamWriter(LatentStore& store, VideoOutput* video, Mode mode, ThreadPool& pool,
                            int64_t first_block, int spare_threads)

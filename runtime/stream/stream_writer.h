@@ -96,7 +96,4 @@ class StreamWriter {
   std::exception_ptr error_;
 };
 
-// [channels, frames, h, w] -> [frames, channels, h, w], as latents are stored.
-OwnedTensor time_first(ConstTensor latents);
-
 }  // namespace longtake

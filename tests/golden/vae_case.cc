@@ -6,7 +6,7 @@
 
 #include "runtime/model/vae_encoder.h"
 #include "runtime/model/vae_tiles.h"
-#include "runtime/stream/stream_writer.h"
+#include "runtime/stream/block_file.h"
 #include "tests/golden/golden_case.h"
 #include "tests/support/scratch_folder.h"
 

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "runtime/stream/block_file.h"
 #include "runtime/stream/latent_reader.h"
 #include "tests/stream/sample_run.h"
 #include "tests/support/expect_error.h"
