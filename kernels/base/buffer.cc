@@ -37,16 +37,21 @@ void Buffer::reset_peak_bytes() {
 }
 
 void Buffer::Free::operator()(void* data) const {
+  if (memory) return memory->free(data, bytes);
   live.fetch_sub(bytes, std::memory_order_relaxed);
   std::free(data);
 }
 
-Buffer::Buffer(size_t bytes) {
+Buffer::Buffer(size_t bytes, DeviceMemory* memory) {
+  if (memory) {
+    data_ = {memory->allocate(bytes), Free{bytes, memory}};
+    return;
+  }
   const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   void* data = nullptr;
   if (::posix_memalign(&data, alignment, rounded ? rounded : alignment) == 0)
-    data_ = {data, Free{bytes}};
+    data_ = {data, Free{bytes, nullptr}};
   if (!data_) fail(ExitCode::error, "out of memory: {} bytes could not be allocated", bytes);
   count(bytes);
   // Fewer page faults and TLB misses; advice only, so a refusal changes nothing. Whole pages: the

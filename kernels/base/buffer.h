@@ -1,8 +1,10 @@
-// Owner of aligned host memory, and the count of all of it.
+// Owner of aligned host memory or of device memory, and the count of all host memory.
 #pragma once
 
 #include <cstddef>
 #include <memory>
+
+#include "kernels/base/device.h"
 
 namespace longtake {
 
@@ -11,13 +13,14 @@ class Buffer {
   static constexpr size_t kAlignment = 64;
 
   Buffer() = default;
-  explicit Buffer(size_t bytes);  // contents undefined; never null, also for 0 bytes
+  // Contents undefined; never null, also for 0 bytes. Without `memory`: host memory.
+  explicit Buffer(size_t bytes, DeviceMemory* memory = nullptr);
 
   void* data() { return data_.get(); }
   void* data() const { return data_.get(); }
   size_t bytes() const { return data_.get_deleter().bytes; }
 
-  // Of all buffers of this process: now, and the most since reset_peak_bytes().
+  // Of all host buffers of this process: now, and the most since reset_peak_bytes().
   static size_t live_bytes();
   static size_t peak_bytes();
   static void reset_peak_bytes();
@@ -25,6 +28,7 @@ class Buffer {
  private:
   struct Free {
     size_t bytes;
+    DeviceMemory* memory;
     void operator()(void* data) const;
   };
   std::unique_ptr<void, Free> data_;

@@ -1,5 +1,6 @@
 // The queue that an operator's work goes to: last parameter of every operator, no default. On the
-// CPU it is a thread pool and work is done when the call returns.
+// CPU it is a thread pool and work is done when the call returns; on a GPU the call returns at once
+// and the work is done in the order of the calls.
 #pragma once
 
 #include <chrono>
@@ -15,16 +16,29 @@ struct WorkClock {
   double linear_s = 0;
 };
 
+namespace cuda {
+class Stream;
+}
+
 class StreamRef {
  public:
   explicit StreamRef(ThreadPool& pool, WorkClock* clock = nullptr) : pool_(&pool), clock_(clock) {}
+  // A GPU's queue; the pool does what is left to the host, such as reading files.
+  StreamRef(cuda::Stream& stream, ThreadPool& pool, WorkClock* clock = nullptr);
 
-  Device device() const { return device_; }
+  const Device& device() const { return device_; }
+  bool on_gpu() const { return cuda_ != nullptr; }
+  cuda::Stream& cuda() const { return *cuda_; }
   ThreadPool& pool() const { return *pool_; }
   WorkClock* clock() const { return clock_; }
+  StreamRef with(WorkClock* clock) const;
+
+  // Waits until all work of the stream is done; on the CPU it always is.
+  void synchronize() const;
 
  private:
   Device device_;
+  cuda::Stream* cuda_ = nullptr;
   ThreadPool* pool_ = nullptr;
   WorkClock* clock_ = nullptr;
 };

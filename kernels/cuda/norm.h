@@ -1,0 +1,20 @@
+// CUDA backend of kernels/norm.h.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/base/tensor.h"
+#include "kernels/cuda/stream.h"
+
+namespace longtake::cuda {
+
+// y = (x - mean) / sqrt(var + eps) * (scale + one_plus_scale) + shift; shift, scale f32 [n, dim] of
+// one row stride; row i uses index modulation_row[i] (device memory), or 0 when it is null.
+void layer_norm(ConstTensor x, ConstTensor shift, ConstTensor scale, const int32_t* modulation_row,
+                bool one_plus_scale, float eps, Tensor y, Stream& stream);
+// Without rotary embedding when `cosine` is empty.
+void rms_norm(ConstTensor x, ConstTensor weight, float eps, ConstTensor cosine, ConstTensor sine,
+              int64_t heads, Tensor y, Stream& stream);
+void channel_norm(ConstTensor x, ConstTensor gamma, bool activate, Tensor y, Stream& stream);
+
+}  // namespace longtake::cuda

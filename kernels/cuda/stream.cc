@@ -1,0 +1,125 @@
+#include "kernels/cuda/stream.h"
+
+#include "kernels/base/error.h"
+#include "kernels/base/stream.h"
+#include "kernels/cuda/arena.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/dnn.h"
+#include "kernels/cuda/gemm.h"
+
+namespace longtake::cuda {
+
+void call_failed(cudaError_t error, const char* expression, const char* file, int line) {
+  fail(ExitCode::error, "{}:{}: {}: CUDA says {} ({})", file, line, expression,
+       cudaGetErrorName(error), cudaGetErrorString(error));
+}
+
+namespace {
+
+DeviceInfo info_of(int device) {
+  cudaDeviceProp p{};
+  LT_CUDA(cudaGetDeviceProperties(&p, device));
+  return {p.name,           p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin,
+          p.totalGlobalMem, 0};
+}
+
+}  // namespace
+
+bool compiled_in() {
+  return true;
+}
+
+std::vector<DeviceInfo> devices(std::string* why) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    (void)cudaGetLastError();
+    if (why) *why = cudaGetErrorString(error);
+    return {};
+  }
+  if (count == 0 && why) *why = "no GPU";
+  std::vector<DeviceInfo> out;
+  for (int i = 0; i < count; ++i) out.push_back(info_of(i));
+  return out;
+}
+
+Stream::Stream(int device, Priority priority) : device_(device) {
+  std::string why;
+  const std::vector<DeviceInfo> all = devices(&why);
+  if (device < 0 || device >= static_cast<int>(all.size()))
+    fail(ExitCode::usage, "no GPU {}: {}", device,
+         all.empty() ? why : fmt::format("there are {}", all.size()));
+  info_ = all[static_cast<size_t>(device)];
+  LT_CUDA(cudaSetDevice(device));
+  size_t total = 0;
+  LT_CUDA(cudaMemGetInfo(&info_.free_bytes, &total));
+  int least = 0, greatest = 0;
+  LT_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  LT_CUDA(cudaStreamCreateWithPriority(&handle_, cudaStreamNonBlocking,
+                                       priority == Priority::high ? greatest : least));
+  arena_ = std::make_unique<Arena>(device, info_.name.c_str());
+}
+
+Stream::~Stream() {
+  if (handle_) {
+    (void)cudaStreamSynchronize(handle_);
+    (void)cudaStreamDestroy(handle_);
+  }
+}
+
+DeviceMemory& Stream::memory() {
+  return *arena_;
+}
+
+void Stream::make_current() const {
+  LT_CUDA(cudaSetDevice(device_));
+}
+
+void Stream::synchronize() {
+  LT_CUDA(cudaStreamSynchronize(handle_));
+}
+
+Gemm& Stream::gemm() {
+  if (!gemm_) gemm_ = std::make_unique<Gemm>(*this);
+  return *gemm_;
+}
+
+Dnn& Stream::dnn() {
+  if (!dnn_) dnn_ = std::make_unique<Dnn>(*this);
+  return *dnn_;
+}
+
+// The old block is free for later work of this stream only.
+void* Stream::scratch(size_t bytes, int slot) {
+  LT_CHECK(0 <= slot && slot < kSlots, "scratch slot {} of {}", slot, kSlots);
+  Scratch& at = scratch_[slot];
+  if (at.bytes < bytes) {
+    if (at.data) arena_->free(at.data, at.bytes);
+    at = {arena_->allocate(bytes), bytes};
+  }
+  return at.data;
+}
+
+size_t Stream::held_bytes() const {
+  return arena_->held_bytes();
+}
+
+size_t Stream::peak_bytes() const {
+  return arena_->peak_bytes();
+}
+
+}  // namespace longtake::cuda
+
+namespace longtake {
+
+StreamRef::StreamRef(cuda::Stream& stream, ThreadPool& pool, WorkClock* clock)
+    : device_{DeviceType::cuda, stream.device(), &stream.memory()},
+      cuda_(&stream),
+      pool_(&pool),
+      clock_(clock) {}
+
+void StreamRef::synchronize() const {
+  if (cuda_) cuda_->synchronize();
+}
+
+}  // namespace longtake

@@ -1,0 +1,78 @@
+// One queue of work on one GPU, with its memory and its library handles. One thread issues work to
+// it. No CUDA header is needed to use it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/base/device.h"
+
+struct CUstream_st;  // cudaStream_t
+
+namespace longtake::cuda {
+
+struct DeviceInfo {
+  std::string name;       // "NVIDIA H200"
+  int compute_major = 0;  // 9
+  int compute_minor = 0;  // 0
+  int multiprocessors = 0;
+  size_t shared_bytes = 0;  // most dynamic shared memory of a thread block
+  size_t memory_bytes = 0;
+  size_t free_bytes = 0;  // when asked
+};
+
+// Is a CUDA backend compiled in?
+bool compiled_in();
+// GPUs that this process can use; empty without a driver, with the reason in `why`.
+std::vector<DeviceInfo> devices(std::string* why = nullptr);
+
+class Arena;
+class Gemm;  // kernels/cuda/gemm.h
+class Dnn;   // kernels/cuda/dnn.h
+
+class Stream {
+ public:
+  enum class Priority { normal, high };
+
+  // Fails with `usage` when there is no such GPU.
+  explicit Stream(int device, Priority priority = Priority::normal);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  CUstream_st* handle() const { return handle_; }
+  int device() const { return device_; }
+  const DeviceInfo& info() const { return info_; }
+  DeviceMemory& memory();
+  void synchronize();
+  // The calling thread issues to this stream's GPU from now on.
+  void make_current() const;
+
+  Gemm& gemm();  // made when first asked for
+  Dnn& dnn();
+
+  // Scratch memory of the calls in this stream: at least `bytes`; valid until the next call of this
+  // function with the same slot. Aligned to 256 bytes.
+  void* scratch(size_t bytes, int slot = 0);
+
+  // Bytes of device memory that the stream's arena holds, and the most that were in use at a time.
+  size_t held_bytes() const;
+  size_t peak_bytes() const;
+
+ private:
+  int device_ = 0;
+  CUstream_st* handle_ = nullptr;
+  DeviceInfo info_;
+  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Gemm> gemm_;
+  std::unique_ptr<Dnn> dnn_;
+  static constexpr int kSlots = 4;
+  struct Scratch {
+    void* data = nullptr;
+    size_t bytes = 0;
+  } scratch_[kSlots];
+};
+
+}  // namespace longtake::cuda
