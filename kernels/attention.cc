@@ -1,6 +1,7 @@
 #include "kernels/attention.h"
 
 #include "kernels/cpu/attention.h"
+#include "kernels/cuda/attention.h"
 
 namespace longtake {
 
@@ -84,9 +85,12 @@ void attention(const AttentionArgs& args, StreamRef stream) {
   if (args.lse) check_f32("attention lse", args.lse, {q.dim(1), q.dim(0)});
   if (args.bias) check_f32("attention bias", args.bias, {q.dim(1), q.dim(0), keys});
   if (args.tiles) check_tiles(*args.tiles, q.dim(1), q.dim(0), keys);
-  LT_CHECK(stream.device().type == DeviceType::cpu, "attention: no backend for this device");
   const TimedWork timed(stream, &WorkClock::attention_s);
-  if (q.dim(0) > 0) cpu::attention(args, stream.pool());
+  if (q.dim(0) == 0) return;
+  if (stream.on_gpu())
+    cuda::attention(args, stream.cuda());
+  else
+    cpu::attention(args, stream.pool());
 }
 
 }  // namespace longtake

@@ -4,6 +4,7 @@
 
 #include "kernels/base/error.h"
 #include "kernels/cpu/conv.h"
+#include "kernels/cuda/conv.h"
 
 namespace longtake {
 
@@ -24,13 +25,18 @@ ConvWeights::ConvWeights(ConstTensor weight, ConstTensor bias, int64_t stride, S
   kt_ = weight.rank() == 5 ? weight.dim(2) : 1;
   kh_ = weight.dim(last - 1);
   kw_ = weight.dim(last);
+  LT_CHECK(!bias || (bias.numel() == out_ && bias.dtype == DType::f32),
+           "conv: expected a bias f32 [{}], found {}", out_, bias.shape.text());
+  const ConstTensor matrix = weight.reshape({out_, in_, kt_, kh_, kw_});
+  if (stream.on_gpu()) {
+    packed_ = cuda::pack_conv(matrix, bias, stream);
+    return;
+  }
   if (bias) {
-    LT_CHECK(bias.numel() == out_ && bias.dtype == DType::f32,
-             "conv: expected a bias f32 [{}], found {}", out_, bias.shape.text());
     bias_ = OwnedTensor(DType::f32, {out_});
     std::memcpy(bias_.as<float>(), bias.data, bias_.bytes());
   }
-  packed_ = cpu::pack_conv(weight.reshape({out_, in_, kt_, kh_, kw_}), stride, stream);
+  packed_ = cpu::pack_conv(matrix, stride, stream);
 }
 
 size_t ConvWeights::bytes() const {
@@ -54,13 +60,35 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding p, 
   LT_CHECK(y.shape == Shape({rows, columns, w.out()}) && y.dtype == DType::f32 && y.dense(),
            "conv: expected an output f32 [{}, {}, {}], found {} {}", rows, columns, w.out(),
            name(y.dtype), y.shape.text());
-  cpu::conv(frames, w, p, accumulate, y, stream);
+  if (stream.on_gpu())
+    cuda::conv(frames, w, p, accumulate, y, stream);
+  else
+    cpu::conv(frames, w, p, accumulate, y, stream);
+}
+
+void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream) {
+  const int64_t width = x.dim(1), in = x.dim(2), out = y.dim(2);
+  LT_CHECK(x.rank() == 3 && y.shape == Shape({2 * x.dim(0), 2 * width, out}) && x.dense() &&
+               y.dense() && 0 <= time && time < times && out * times * 4 % in == 0,
+           "upsample_duplicate: {} cannot become {}, {} of {}", x.shape.text(), y.shape.text(),
+           time, times);
+  if (stream.on_gpu()) return cuda::upsample_duplicate(x, times, time, y, stream);
+  const int64_t repeats = out * times * 4 / in;
+  stream.pool().parallel_for(y.dim(0), [&](int64_t row, int) {
+    for (int64_t column = 0; column < 2 * width; ++column) {
+      const float* from = x.as<float>() + ((row / 2) * width + column / 2) * in;
+      float* to = y.as<float>() + (row * 2 * width + column) * out;
+      for (int64_t o = 0; o < out; ++o)
+        to[o] = from[((o * times + time) * 4 + (row % 2) * 2 + column % 2) / repeats];
+    }
+  });
 }
 
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream) {
   LT_CHECK(x.rank() == 3 && y.shape == Shape({2 * x.dim(0), 2 * x.dim(1), x.dim(2)}) && x.dense() &&
                y.dense(),
            "upsample_nearest: {} cannot become {}", x.shape.text(), y.shape.text());
+  if (stream.on_gpu()) return cuda::upsample_nearest(x, y, stream);
   const int64_t width = x.dim(1), c = x.dim(2);
   const float* from = x.as<float>();
   float* to = y.as<float>();

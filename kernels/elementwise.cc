@@ -7,6 +7,7 @@
 #include "kernels/base/error.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cuda/elementwise.h"
 
 namespace longtake {
 
@@ -74,12 +75,14 @@ void convert(ConstTensor x, Tensor y, StreamRef stream) {
   const bool from = x.dtype == DType::f32 || x.dtype == DType::bf16 || x.dtype == DType::f16;
   const bool to = y.dtype == DType::f32 || y.dtype == DType::bf16;
   LT_CHECK(from && to, "convert: no conversion from {} to {}", name(x.dtype), name(y.dtype));
+  if (stream.on_gpu()) return cuda::convert(x, y, stream.cuda());
   cpu::parallel_rows(x.numel(), 1, stream,
                      [&](int64_t begin, int64_t end) { convert_range(x, y, begin, end); });
 }
 
 void silu(ConstTensor x, Tensor y, StreamRef stream) {
   check_same("silu", x, y, DType::f32);
+  if (stream.on_gpu()) return cuda::silu(x, y, stream.cuda());
   cpu::parallel_rows(x.numel(), 1, stream, [&](int64_t begin, int64_t end) {
     cpu::active_kernels().silu(x.as<float>() + begin, y.as<float>() + begin, end - begin);
   });
@@ -90,6 +93,7 @@ void gated_gelu(ConstTensor a, ConstTensor b, Tensor y, StreamRef stream) {
   check_same("gated_gelu", a, y, a.dtype);
   LT_CHECK(a.dtype == DType::f32 || a.dtype == DType::bf16, "gated_gelu: no kernel for {}",
            name(a.dtype));
+  if (stream.on_gpu()) return cuda::gated_gelu(a, b, y, stream.cuda());
   const int64_t size = static_cast<int64_t>(size_bytes(a.dtype));
   cpu::parallel_rows(a.numel(), 1, stream, [&](int64_t begin, int64_t end) {
     cpu::active_kernels().gated_gelu(static_cast<const char*>(a.data) + begin * size,
@@ -101,6 +105,7 @@ void gated_gelu(ConstTensor a, ConstTensor b, Tensor y, StreamRef stream) {
 
 void add(ConstTensor x, Tensor y, StreamRef stream) {
   check_same("add", x, y, DType::f32);
+  if (stream.on_gpu()) return cuda::add(x, y, stream.cuda());
   cpu::parallel_rows(x.numel(), 1, stream, [&](int64_t begin, int64_t end) {
     cpu::active_kernels().add(x.as<float>() + begin, y.as<float>() + begin, end - begin);
   });
@@ -113,6 +118,7 @@ void linear_combination(std::span<const ConstTensor> x, std::span<const float> w
            "linear_combination: expected 1 to {} tensors with a weight each, found {} and {}",
            kMost, x.size(), weight.size());
   for (const ConstTensor& t : x) check_same("linear_combination", t, y, DType::f32);
+  if (stream.on_gpu()) return cuda::linear_combination(x, weight, y, stream.cuda());
   cpu::parallel_rows(y.numel(), 1, stream, [&](int64_t begin, int64_t end) {
     const float* at[kMost];
     for (size_t i = 0; i < x.size(); ++i) at[i] = x[i].as<float>() + begin;
@@ -121,8 +127,25 @@ void linear_combination(std::span<const ConstTensor> x, std::span<const float> w
   });
 }
 
+void add_rows(ConstTensor rows, ConstTensor table, Tensor sum, StreamRef stream) {
+  LT_CHECK(rows.rank() == 2 && rows.shape == sum.shape && table.numel() == rows.dim(1) &&
+               table.dense() && rows.dtype == DType::f32 && table.dtype == DType::f32 &&
+               sum.dtype == DType::f32,
+           "add_rows: expected f32 [n, dim] and [dim], found {}, {} and {}", rows.shape.text(),
+           table.shape.text(), sum.shape.text());
+  if (stream.on_gpu()) return cuda::add_rows(rows, table, sum, stream.cuda());
+  const float* t = table.as<float>();
+  for (int64_t i = 0; i < rows.dim(0); ++i) {
+    const float* from = rows.as<float>() + i * rows.row_stride;
+    float* to = sum.as<float>() + i * sum.row_stride;
+    for (int64_t j = 0; j < rows.dim(1); ++j) to[j] = from[j] + t[j];
+  }
+}
+
 bool all_finite(ConstTensor x, StreamRef stream) {
   LT_CHECK(x.dense(), "all_finite: a dense tensor is needed");
+  if (stream.on_gpu() && x.device.type == DeviceType::cuda)
+    return cuda::all_finite(x, stream.cuda());
   std::atomic<bool> finite{true};
   cpu::parallel_rows(x.numel(), 1, stream, [&](int64_t begin, int64_t end) {
     if (!finite_range(x, begin, end)) finite.store(false, std::memory_order_relaxed);

@@ -24,7 +24,11 @@ void add(ConstTensor x, Tensor y, StreamRef stream);
 void linear_combination(std::span<const ConstTensor> x, std::span<const float> weight, Tensor y,
                         StreamRef stream);
 
-// True when all elements are finite. f32, bf16, f16, f64; integers are.
+// sum[i] = rows[i] + table: f32 [n, dim], [dim] and [n, dim]; row strides free.
+void add_rows(ConstTensor rows, ConstTensor table, Tensor sum, StreamRef stream);
+
+// True when all elements are finite. f32, bf16, f16, f64; integers are. x on the
+// stream's device or on the host.
 bool all_finite(ConstTensor x, StreamRef stream);
 
 }  // namespace longtake

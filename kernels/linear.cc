@@ -1,7 +1,9 @@
 #include "kernels/linear.h"
 
 #include "kernels/base/error.h"
+#include "kernels/copy.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/elementwise.h"
 
 namespace longtake {
@@ -17,9 +19,14 @@ Linear::Linear(ConstTensor weight, ConstTensor bias, DType compute, StreamRef st
            "linear: expected a dense weight [out, in], found {}", weight.shape.text());
   LT_CHECK(compute == DType::f32 || compute == DType::bf16, "linear: cannot compute in {}",
            name(compute));
+  LT_CHECK(!bias || bias.numel() == out_, "linear: expected a bias [{}], found {}", out_,
+           bias.shape.text());
+  if (stream.on_gpu()) {
+    packed_ = cuda::pack_linear(weight, bias, compute, stream);
+    return;
+  }
   packed_ = cpu::pack_linear(weight, compute, stream);
   if (!bias) return;
-  LT_CHECK(bias.numel() == out_, "linear: expected a bias [{}], found {}", out_, bias.shape.text());
   bias_ = OwnedTensor(DType::f32, {out_});
   convert(bias, bias_, stream);
 }
@@ -51,7 +58,10 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
              args.gate.shape.text());
   }
   const TimedWork timed(stream, &WorkClock::linear_s);
-  cpu::linear(args, weight, stream);
+  if (stream.on_gpu())
+    cuda::linear(args, weight, stream);
+  else
+    cpu::linear(args, weight, stream);
 }
 
 }  // namespace longtake

@@ -2,6 +2,7 @@
 
 #include "kernels/base/error.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cuda/norm.h"
 
 namespace longtake {
 
@@ -36,6 +37,9 @@ void layer_norm_modulate(ConstTensor x, ConstTensor shift, ConstTensor scale,
            shift.shape.text(), scale.shape.text());
   LT_CHECK(shift.dim(0) == 1 || modulation_row, "{}: {} modulation rows need an index per row", kOp,
            shift.dim(0));
+  if (stream.on_gpu())
+    return cuda::layer_norm(x, shift, scale, shift.dim(0) > 1 ? modulation_row : nullptr,
+                            /*one_plus_scale=*/true, eps, y, stream.cuda());
   cpu::layer_norm({x, y, shift.as<float>(), scale.as<float>(), shift.row_stride, modulation_row,
                    /*one_plus_scale=*/true, eps},
                   stream);
@@ -48,6 +52,10 @@ void layer_norm_affine(ConstTensor x, ConstTensor weight, ConstTensor bias, floa
   LT_CHECK(x.dtype == DType::f32, "{}: x must be f32, found {}", kOp, name(x.dtype));
   check_vector(kOp, "weight", weight, x.dim(1));
   check_vector(kOp, "bias", bias, x.dim(1));
+  const Shape row{1, x.dim(1)};
+  if (stream.on_gpu())
+    return cuda::layer_norm(x, bias.reshape(row), weight.reshape(row), nullptr,
+                            /*one_plus_scale=*/false, eps, y, stream.cuda());
   cpu::layer_norm(
       {x, y, bias.as<float>(), weight.as<float>(), 0, nullptr, /*one_plus_scale=*/false, eps},
       stream);
@@ -56,6 +64,7 @@ void layer_norm_affine(ConstTensor x, ConstTensor weight, ConstTensor bias, floa
 void rms_norm(ConstTensor x, ConstTensor weight, float eps, Tensor y, StreamRef stream) {
   check_rows("rms_norm", x, y);
   check_vector("rms_norm", "weight", weight, x.dim(1));
+  if (stream.on_gpu()) return cuda::rms_norm(x, weight, eps, {}, {}, 1, y, stream.cuda());
   cpu::rms_norm(x, weight, eps, {}, {}, 1, y, stream);
 }
 
@@ -71,6 +80,7 @@ void rms_norm_rope(ConstTensor x, ConstTensor weight, float eps, ConstTensor cos
                cosine.dtype == DType::f32 && sine.dtype == DType::f32,
            "{}: expected cosine and sine f32 [{}, {}], found {} and {}", kOp, x.dim(0),
            x.dim(1) / heads / 2, cosine.shape.text(), sine.shape.text());
+  if (stream.on_gpu()) return cuda::rms_norm(x, weight, eps, cosine, sine, heads, y, stream.cuda());
   cpu::rms_norm(x, weight, eps, cosine, sine, heads, y, stream);
 }
 
@@ -79,6 +89,7 @@ void channel_norm_silu(ConstTensor x, ConstTensor gamma, bool activate, Tensor y
   check_rows("channel_norm_silu", x, y);
   LT_CHECK(x.dense() && y.dense(), "channel_norm_silu: rows must be dense");
   check_vector("channel_norm_silu", "gamma", gamma, x.dim(1));
+  if (stream.on_gpu()) return cuda::channel_norm(x, gamma, activate, y, stream.cuda());
   cpu::channel_norm(x, gamma, activate, y, stream);
 }
 

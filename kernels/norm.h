@@ -9,8 +9,8 @@
 namespace longtake {
 
 // y = (x - mean) / sqrt(var + eps) * (1 + scale) + shift. x f32 [rows, dim], y f32 or bf16, shift
-// and scale f32 [n, dim]; with n > 1 row i uses index modulation_row[i] (wan.md 2.2.6: adaptive
-// layer norm).
+// and scale f32 [n, dim]; with n > 1 row i uses index modulation_row[i] (on the device of x)
+// (wan.md 2.2.6: adaptive layer norm).
 void layer_norm_modulate(ConstTensor x, ConstTensor shift, ConstTensor scale,
                          const int32_t* modulation_row, float eps, Tensor y, StreamRef stream);
 

@@ -31,7 +31,11 @@ class StreamRef {
   cuda::Stream& cuda() const { return *cuda_; }
   ThreadPool& pool() const { return *pool_; }
   WorkClock* clock() const { return clock_; }
-  StreamRef with(WorkClock* clock) const;
+  StreamRef with(WorkClock* clock) const {
+    StreamRef out = *this;
+    out.clock_ = clock;
+    return out;
+  }
 
   // Waits until all work of the stream is done; on the CPU it always is.
   void synchronize() const;

@@ -11,6 +11,7 @@ std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor b
                                                StreamRef stream);
 void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Padding padding,
           bool accumulate, Tensor y, StreamRef stream);
+void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream);
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream);
 
 }  // namespace longtake::cuda

@@ -88,7 +88,8 @@ void bench_stage(const BenchSetup& setup) {
              tokens, setup.block);
     const int64_t frame = tokens / setup.block, rows = setup.overlap * frame;
     const LayerRange own{setup.first_layer, setup.first_layer + layers};
-    FeatureCache cache(std::vector<LayerRange>(kBranches, own), rows, config.dim(), setup.dtype);
+    FeatureCache cache(std::vector<LayerRange>(kBranches, own), rows, config.dim(), setup.dtype,
+                       stream);
     Neighbours features(cache, rows);
     const OwnedTensor numbers = normal_tensor(setup.dtype, {rows, config.dim()}, 4);
     for (int64_t layer = setup.first_layer; layer < setup.last_layer; ++layer)

@@ -9,6 +9,8 @@
 #include <memory>
 #include <string>
 
+#include "kernels/base/device.h"
+
 namespace longtake {
 
 // Fails a wait: Error(ExitCode::watchdog) with rank, peer, what was waited for and what every rank
@@ -27,6 +29,8 @@ class SendChannel {
   virtual void send(size_t bytes) = 0;
   // Waits until everything has left.
   virtual void flush(const std::string& what) = 0;
+  // Where the buffers lie; device memory is written in the order of the rank's own stream.
+  virtual Device device() const { return {}; }
 };
 
 class ReceiveChannel {
@@ -36,6 +40,7 @@ class ReceiveChannel {
   // release().
   virtual const void* receive(size_t bytes, const std::string& what) = 0;
   virtual void release() = 0;  // the buffer may be filled again
+  virtual Device device() const { return {}; }
 };
 
 // The data plane of one rank. Both ends must open a channel with the same tag, size and depth; a

@@ -9,7 +9,7 @@ Tensor BlockStore::make(const Latent& latent, const Shape& shape) {
   const auto same = std::find_if(free_.begin(), free_.end(),
                                  [&](const OwnedTensor& t) { return t.shape() == shape; });
   if (same == free_.end()) {
-    data = OwnedTensor(DType::f32, shape);
+    data = OwnedTensor(DType::f32, shape, device_);
     peak_bytes_ += data.bytes();
   } else {
     data = std::move(*same);

@@ -12,6 +12,7 @@ namespace longtake {
 
 class BlockStore {
  public:
+  explicit BlockStore(const Device& device) : device_(device) {}
   // A new version, f32 of `shape`; contents undefined.
   Tensor make(const Latent& latent, const Shape& shape);
   ConstTensor read(const Latent& latent) const;
@@ -21,6 +22,7 @@ class BlockStore {
 
  private:
   using Key = std::pair<BlockId, StepId>;
+  Device device_;
   std::map<Key, OwnedTensor> live_;
   std::vector<OwnedTensor> free_;
   size_t peak_bytes_ = 0;

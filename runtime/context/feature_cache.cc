@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <utility>
+
+#include "kernels/copy.h"
 
 namespace longtake {
 
@@ -15,8 +16,9 @@ std::string text_of(const Features& f) {
 
 }  // namespace
 
-FeatureCache::FeatureCache(std::vector<LayerRange> branches, int64_t rows, int64_t dim, DType dtype)
-    : branches_(std::move(branches)), rows_(rows), dim_(dim), dtype_(dtype) {
+FeatureCache::FeatureCache(std::vector<LayerRange> branches, int64_t rows, int64_t dim, DType dtype,
+                           StreamRef stream)
+    : branches_(std::move(branches)), rows_(rows), dim_(dim), dtype_(dtype), stream_(stream) {
   for (const LayerRange& layers : branches_) layers_ += layers.end - layers.begin;
 }
 
@@ -30,7 +32,8 @@ void FeatureCache::make(const Features& features, int64_t rows) {
   const auto unshared = std::find_if(free_.begin(), free_.end(),
                                      [](const auto& data) { return data.use_count() == 1; });
   if (unshared == free_.end()) {
-    slab.data = std::make_shared<OwnedTensor>(dtype_, Shape{layers_ * 2, rows_, dim_});
+    slab.data =
+        std::make_shared<OwnedTensor>(dtype_, Shape{layers_ * 2, rows_, dim_}, stream_.device());
     ++slabs_;
   } else {
     std::atomic_thread_fence(std::memory_order_acquire);  // after the last reader gave its share up
@@ -76,7 +79,7 @@ FeatureCache::Share FeatureCache::share(const Features& features, int64_t branch
   const int64_t count = layers.end - layers.begin, begin = first_row(branch);
   auto* base = static_cast<char*>(slab.data->view().data);
   return {Tensor(base + static_cast<size_t>(begin * rows_ * dim_) * size_bytes(dtype_), dtype_,
-                 {count, 2, rows_, dim_}),
+                 {count, 2, rows_, dim_}, stream_.device()),
           layers.begin, slab.data};
 }
 
@@ -88,7 +91,7 @@ Tensor FeatureCache::part(const Slab& slab, int64_t branch, int64_t layer, int64
   auto* base = static_cast<char*>(slab.data->view().data);
   const int64_t index = first_row(branch) + (layer - here.begin) * 2 + which;
   return Tensor(base + static_cast<size_t>(index * rows_ * dim_) * size_bytes(dtype_), dtype_,
-                {slab.rows, dim_});
+                {slab.rows, dim_}, stream_.device());
 }
 
 LayerFeatures FeatureCache::read(const Features& features, int64_t branch, int64_t layer) const {
@@ -102,8 +105,8 @@ void FeatureCache::write(const Features& features, int64_t branch, int64_t layer
   const Tensor k = part(slab, branch, layer, 0), v = part(slab, branch, layer, 1);
   LT_CHECK(own.k.shape == k.shape && own.v.shape == v.shape && own.k.dense() && own.v.dense(),
            "{}: expected {}, found {}", text_of(features), k.shape.text(), own.k.shape.text());
-  std::memcpy(k.data, own.k.data, k.bytes());
-  std::memcpy(v.data, own.v.data, v.bytes());
+  copy(own.k, k, stream_);
+  copy(own.v, v, stream_);
 }
 
 }  // namespace longtake

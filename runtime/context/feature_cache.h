@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "kernels/base/stream.h"
 #include "kernels/base/tensor.h"
 #include "parallel/plan/instruction.h"
 #include "runtime/model/visit.h"
@@ -23,7 +24,8 @@ class FeatureCache {
  public:
   // branches: the self-attentions that this rank computes in each of its branches; rows: tokens of
   // the most context frames.
-  FeatureCache(std::vector<LayerRange> branches, int64_t rows, int64_t dim, DType dtype);
+  FeatureCache(std::vector<LayerRange> branches, int64_t rows, int64_t dim, DType dtype,
+               StreamRef stream);
 
   void make(const Features& features, int64_t rows);
   void release(const Features& features);
@@ -59,6 +61,7 @@ class FeatureCache {
   int64_t layers_ = 0;  // of all branches
   int64_t rows_, dim_;
   DType dtype_;
+  StreamRef stream_;
   std::map<Key, Slab> live_;
   std::vector<std::shared_ptr<OwnedTensor>> free_;
   size_t slabs_ = 0;

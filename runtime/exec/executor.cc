@@ -1,21 +1,27 @@
 #include "runtime/exec/executor.h"
 
 #include <algorithm>
-#include <cstring>
 
-#include "kernels/elementwise.h"
+#include "kernels/copy.h"
 
 namespace longtake {
 
 namespace {
 
 // Frames [begin, end) of latents [channels, frames, h, w] into frames [at, ...) of another.
-void copy_frames(ConstTensor from, int64_t begin, int64_t end, Tensor to, int64_t at) {
-  const int64_t plane = from.dim(2) * from.dim(3);
-  for (int64_t c = 0; c < from.dim(0); ++c)
-    std::memcpy(to.as<float>() + (c * to.dim(1) + at) * plane,
-                from.as<float>() + (c * from.dim(1) + begin) * plane,
-                static_cast<size_t>((end - begin) * plane) * sizeof(float));
+void copy_frames(ConstTensor from, int64_t begin, int64_t end, Tensor to, int64_t at,
+                 StreamRef stream) {
+  const int64_t plane = from.dim(2) * from.dim(3), c = from.dim(0);
+  const ConstTensor source = from.reshape({c, from.dim(1) * plane});
+  const Tensor target = to.reshape({c, to.dim(1) * plane});
+  copy(source.columns(begin * plane, end * plane),
+       target.columns(at * plane, (at + end - begin) * plane), stream);
+}
+
+// As `like`, in a channel's buffer.
+template <class Void>
+TensorView<Void> message_as(ConstTensor like, Void* data, const Device& device) {
+  return {data, like.dtype, like.shape, device};
 }
 
 std::vector<StageModel::Branch> branches_of(const PlanSpec& plan, RankId rank) {
@@ -31,15 +37,15 @@ LayerRange attention_layers(const UnitRange& units) {
   return {(units.begin + 2) / 3, (units.end + 2) / 3};
 }
 
-FeatureCache make_cache(const ExecutorSpec& spec, const StageModel& model,
-                        int64_t tokens_per_frame) {
+FeatureCache make_cache(const ExecutorSpec& spec, const StageModel& model, int64_t tokens_per_frame,
+                        StreamRef stream) {
   const StageUnits& units = model.spec().units;
   std::vector<LayerRange> layers;
   for (const StageModel::Branch branch : branches_of(spec.plan, spec.rank))
     layers.push_back(attention_layers(branch == StageModel::conditional ? units.conditional
                                                                         : units.unconditional));
   return FeatureCache(std::move(layers), spec.plan.layout.context_frames * tokens_per_frame,
-                      model.config().dim(), model.spec().compute);
+                      model.config().dim(), model.spec().compute, stream);
 }
 
 int64_t tokens_of_frame(const ExecutorSpec& spec, const StageModel& model) {
@@ -94,15 +100,16 @@ struct Executor::Link {
 Executor::Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamRef stream)
     : spec_(spec),
       parts_(parts),
-      stream_(stream.pool(), &clock_),
+      stream_(stream.with(&clock_)),
       branches_(branches_of(spec.plan, spec.rank)),
       tokens_per_frame_(tokens_of_frame(spec, *parts.model)),
-      features_(make_cache(spec, *parts.model, tokens_per_frame_)) {
+      latents_(stream.device()),
+      features_(make_cache(spec, *parts.model, tokens_per_frame_, stream)) {
   const BlockLayout& layout = spec.plan.layout;
   most_frames_ = layout.block_frames + layout.context_frames;
   if (layout.total_frames) most_frames_ = std::min(most_frames_, *layout.total_frames);
   const Shape shape{most_frames_ * tokens_per_frame_, parts.model->config().dim()};
-  for (size_t i = 0; i < branches_.size(); ++i) x_.emplace_back(DType::f32, shape);
+  for (size_t i = 0; i < branches_.size(); ++i) x_.emplace_back(DType::f32, shape, stream.device());
   velocity_.resize(2);
   if (parts_.transport) parts_.transport->answer_with([this] { return in_flight(); });
   open_channels();
@@ -218,11 +225,16 @@ Tensor Executor::x(size_t branch, BlockId block) {
 
 void Executor::issue(const Admit& i) {
   const Tensor noise = latents_.make({i.block, {0}}, latent_shape(own_frames(i.block)));
-  parts_.noise(i.block, noise);
+  if (stream_.on_gpu()) {
+    OwnedTensor host(DType::f32, noise.shape);
+    parts_.noise(i.block, host);
+    copy(host, noise, stream_);
+  } else {
+    parts_.noise(i.block, noise);
+  }
   if (!spec_.plan.mesh.last(spec_.rank)) return;
   SolverState state;
-  state.latent = OwnedTensor(DType::f32, noise.shape);
-  std::memcpy(state.latent.as<float>(), noise.data, noise.bytes());
+  state.latent = to_device(noise, stream_);
   solvers_.emplace(i.block, std::move(state));
 }
 
@@ -233,14 +245,13 @@ void Executor::issue(const Embed& i) {
   if (i.prefix) {
     const ConstTensor before = latents_.read(*i.prefix);
     const int64_t c = spec_.plan.layout.context_frames, frames = own.dim(1);
-    window = OwnedTensor(DType::f32, latent_shape(c + frames));
-    copy_frames(before, before.dim(1) - c, before.dim(1), window, 0);
-    copy_frames(own, 0, frames, window, c);
+    window = OwnedTensor(DType::f32, latent_shape(c + frames), stream_.device());
+    copy_frames(before, before.dim(1) - c, before.dim(1), window, 0, stream_);
+    copy_frames(own, 0, frames, window, c, stream_);
     latent = window;
   }
   parts_.model->embed(i.step.value, latent, x(0, i.block), stream_);
-  for (size_t b = 1; b < x_.size(); ++b)
-    std::memcpy(x(b, i.block).data, x(0, i.block).data, x(0, i.block).bytes());
+  for (size_t b = 1; b < x_.size(); ++b) copy(x(0, i.block), x(b, i.block), stream_);
 }
 
 void Executor::issue(const Recv& i) {
@@ -249,7 +260,10 @@ void Executor::issue(const Recv& i) {
   if (i.payload == Payload::tokens) {
     const size_t bytes = x(0, i.block).bytes();
     const auto* from = static_cast<const char*>(channel.receive(bytes * x_.size(), what));
-    for (size_t b = 0; b < x_.size(); ++b) std::memcpy(x(b, i.block).data, from + b * bytes, bytes);
+    for (size_t b = 0; b < x_.size(); ++b) {
+      const Tensor to = x(b, i.block);
+      copy(message_as<const void>(to, from + b * bytes, channel.device()), to, stream_);
+    }
   } else {
     const Shape shape = latent_shape(own_frames(i.block));
     Tensor to;
@@ -257,10 +271,11 @@ void Executor::issue(const Recv& i) {
       to = latents_.make({i.block, i.step}, shape);
     } else {
       OwnedTensor& other = velocity_[branches_[0] == StageModel::conditional ? 1 : 0];
-      if (!other || other.shape() != shape) other = OwnedTensor(DType::f32, shape);
+      if (!other || other.shape() != shape)
+        other = OwnedTensor(DType::f32, shape, stream_.device());
       to = other;
     }
-    std::memcpy(to.data, channel.receive(to.bytes(), what), to.bytes());
+    copy(message_as(to, channel.receive(to.bytes(), what), channel.device()), to, stream_);
   }
   channel.release();
 }
@@ -270,13 +285,16 @@ void Executor::issue(const Send& i) {
   auto* to = static_cast<char*>(channel.acquire(to_text(i)));
   if (i.payload == Payload::tokens) {
     const size_t bytes = x(0, i.block).bytes();
-    for (size_t b = 0; b < x_.size(); ++b) std::memcpy(to + b * bytes, x(b, i.block).data, bytes);
+    for (size_t b = 0; b < x_.size(); ++b) {
+      const ConstTensor from = x(b, i.block);
+      copy(from, message_as<void>(from, to + b * bytes, channel.device()), stream_);
+    }
     channel.send(bytes * x_.size());
     return;
   }
   const ConstTensor from = i.payload == Payload::latent ? latents_.read({i.block, i.step})
                                                         : ConstTensor(velocity_[branches_[0]]);
-  std::memcpy(to, from.data, from.bytes());
+  copy(from, message_as<void>(from, to, channel.device()), stream_);
   channel.send(from.bytes());
 }
 
@@ -309,15 +327,16 @@ void Executor::issue(const Head& i) {
   const Shape window = latent_shape(own + skipped), shape = latent_shape(own);
   for (size_t b = 0; b < branches_.size(); ++b) {
     OwnedTensor& velocity = velocity_[branches_[b]];
-    if (!velocity || velocity.shape() != shape) velocity = OwnedTensor(DType::f32, shape);
+    if (!velocity || velocity.shape() != shape)
+      velocity = OwnedTensor(DType::f32, shape, stream_.device());
     if (skipped == 0) {
       parts_.model->head(i.step.value, x(b, i.block), parts_.model->grid_of(window), velocity,
                          stream_);
       continue;
     }
-    OwnedTensor whole(DType::f32, window);
+    OwnedTensor whole(DType::f32, window, stream_.device());
     parts_.model->head(i.step.value, x(b, i.block), parts_.model->grid_of(window), whole, stream_);
-    copy_frames(whole, skipped, skipped + own, velocity, 0);
+    copy_frames(whole, skipped, skipped + own, velocity, 0, stream_);
   }
 }
 
@@ -325,7 +344,8 @@ void Executor::issue(const SolverStep& i) {
   const Shape shape = latent_shape(own_frames(i.block));
   ConstTensor velocity = velocity_[StageModel::conditional];
   if (spec_.plan.guided) {
-    if (!guided_ || guided_.shape() != shape) guided_ = OwnedTensor(DType::f32, shape);
+    if (!guided_ || guided_.shape() != shape)
+      guided_ = OwnedTensor(DType::f32, shape, stream_.device());
     parts_.model->guide(i.step.value, velocity, velocity_[StageModel::unconditional], guided_,
                         stream_);
     velocity = guided_;
@@ -335,11 +355,15 @@ void Executor::issue(const SolverStep& i) {
            i.step.value);
   parts_.solver->advance(state, velocity, stream_);
   const Tensor next = latents_.make({i.block, {i.step.value + 1}}, shape);
-  std::memcpy(next.data, state.latent.as<float>(), next.bytes());
+  copy(state.latent, next, stream_);
 }
 
 void Executor::issue(const Emit& i) {
-  parts_.emit(i.block, latents_.read({i.block, {spec_.plan.steps}}));
+  const ConstTensor finished = latents_.read({i.block, {spec_.plan.steps}});
+  if (stream_.on_gpu())
+    parts_.emit(i.block, to_host(finished, stream_));
+  else
+    parts_.emit(i.block, finished);
 }
 
 }  // namespace longtake

@@ -1,6 +1,5 @@
 // The executor between two sweeps: what it holds, as parts of the state, and back.
-#include <cstring>
-
+#include "kernels/copy.h"
 #include "parallel/plan/held_state.h"
 #include "runtime/exec/executor.h"
 
@@ -8,10 +7,18 @@ namespace longtake {
 
 namespace {
 
-StatePart copy_of(const OwnedTensor& data, std::string name) {
-  auto copy = std::make_shared<OwnedTensor>(data.dtype(), data.shape());
-  std::memcpy(copy->view().data, data.view().data, data.bytes());
-  return {std::move(name), *copy, 0, copy};
+StatePart copy_of(ConstTensor data, std::string name, int64_t first_layer, StreamRef stream) {
+  const auto host = std::make_shared<OwnedTensor>(to_host(data, stream));
+  return {std::move(name), *host, first_layer, host};
+}
+
+// `read` fills host memory.
+template <class Read>
+void read_through_host(Tensor to, StreamRef stream, Read read) {
+  if (to.device.type == DeviceType::cpu) return read(to);
+  OwnedTensor host(to.dtype, to.shape);
+  read(host.view());
+  copy(host, to, stream);
 }
 
 struct History {
@@ -31,18 +38,20 @@ QueueState Executor::snapshot(int64_t sweep) const {
     for (size_t b = 0; b < branches_.size(); ++b) {
       const auto share = features_.share(features, static_cast<int64_t>(b));
       if (share.data.dim(0) == 0) continue;
-      const bool conditional = branches_[b] == StageModel::conditional;
-      out.parts.push_back(
-          {state_name(features, conditional), share.data, share.first_layer, share.owner});
+      const std::string name = state_name(features, branches_[b] == StageModel::conditional);
+      if (stream_.on_gpu())
+        out.parts.push_back(copy_of(share.data, name, share.first_layer, stream_));
+      else
+        out.parts.push_back({name, share.data, share.first_layer, share.owner});
     }
   const Mesh& mesh = spec_.plan.mesh;
   if (!mesh.last(spec_.rank) || mesh.branch(spec_.rank).value != 0) return out;
   for (const auto& [block, state] : solvers_) {
     const Latent at{block, {state.step}};
-    out.parts.push_back(copy_of(state.latent, state_name(at, "latent")));
+    out.parts.push_back(copy_of(state.latent, state_name(at, "latent"), 0, stream_));
     for (const History& part : kHistory)
       if (state.*part.data)
-        out.parts.push_back(copy_of(state.*part.data, state_name(at, part.name)));
+        out.parts.push_back(copy_of(state.*part.data, state_name(at, part.name), 0, stream_));
   }
   return out;
 }
@@ -52,13 +61,14 @@ void Executor::restore(const StateSource& from) {
   for (const Latent& latent : held.latents) {
     const Tensor to = latents_.make(latent, latent_shape(own_frames(latent.block)));
     if (latent.version.value < spec_.plan.steps) {
-      from.read(state_name(latent, "latent"), to);
+      read_through_host(to, stream_,
+                        [&](Tensor host) { from.read(state_name(latent, "latent"), host); });
       continue;
     }
     const OwnedTensor finished = from.finished(latent.block);
     LT_CHECK(finished.shape() == to.shape, "block {}: expected {}, found {}", latent.block.value,
              to.shape.text(), finished.shape().text());
-    std::memcpy(to.data, finished.as<float>(), to.bytes());
+    copy(finished, to, stream_);
   }
   for (const Features& features : held.features) restore(from, features);
   for (const BlockId block : held.solvers) solvers_.emplace(block, restored_solver(from, block));
@@ -69,8 +79,9 @@ void Executor::restore(const StateSource& from, const Features& features) {
   for (size_t b = 0; b < branches_.size(); ++b) {
     const auto share = features_.share(features, static_cast<int64_t>(b));
     if (share.data.dim(0) == 0) continue;
-    from.read_layers(state_name(features, branches_[b] == StageModel::conditional),
-                     share.first_layer, share.data);
+    const std::string name = state_name(features, branches_[b] == StageModel::conditional);
+    read_through_host(share.data, stream_,
+                      [&](Tensor host) { from.read_layers(name, share.first_layer, host); });
   }
 }
 
@@ -79,12 +90,14 @@ SolverState Executor::restored_solver(const StateSource& from, BlockId block) co
   state.step = spec_.begin - block.value * spec_.plan.effective_stagger();
   const Latent at{block, {state.step}};
   const Shape shape = latent_shape(own_frames(block));
-  state.latent = OwnedTensor(DType::f32, shape);
-  from.read(state_name(at, "latent"), state.latent);
+  state.latent = OwnedTensor(DType::f32, shape, stream_.device());
+  read_through_host(state.latent, stream_,
+                    [&](Tensor host) { from.read(state_name(at, "latent"), host); });
   for (const History& part : kHistory) {
     if (!from.has(state_name(at, part.name))) continue;
-    state.*part.data = OwnedTensor(DType::f32, shape);
-    from.read(state_name(at, part.name), state.*part.data);
+    state.*part.data = OwnedTensor(DType::f32, shape, stream_.device());
+    read_through_host(state.*part.data, stream_,
+                      [&](Tensor host) { from.read(state_name(at, part.name), host); });
   }
   return state;
 }

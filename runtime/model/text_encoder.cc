@@ -6,6 +6,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/base/error.h"
+#include "kernels/copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/norm.h"
 
@@ -29,16 +30,16 @@ struct TextEncoder::Scratch {
   OwnedTensor h;                 // [tokens, d_model]
   OwnedTensor q, k, v, context;  // [tokens, heads * d_kv]
   OwnedTensor gate, up;          // [tokens, d_ff]
-  OwnedTensor bias;              // f32 [heads, tokens, tokens]
+  OwnedTensor bias;              // f32 [heads, tokens, tokens], on the host
 
-  Scratch(const TextEncoderConfig& c, DType dtype, int64_t tokens)
-      : h(dtype, {tokens, c.d_model}),
-        q(dtype, {tokens, c.heads * c.d_kv}),
-        k(dtype, {tokens, c.heads * c.d_kv}),
-        v(dtype, {tokens, c.heads * c.d_kv}),
-        context(dtype, {tokens, c.heads * c.d_kv}),
-        gate(dtype, {tokens, c.d_ff}),
-        up(dtype, {tokens, c.d_ff}),
+  Scratch(const TextEncoderConfig& c, DType dtype, int64_t tokens, const Device& device)
+      : h(dtype, {tokens, c.d_model}, device),
+        q(dtype, {tokens, c.heads * c.d_kv}, device),
+        k(dtype, {tokens, c.heads * c.d_kv}, device),
+        v(dtype, {tokens, c.heads * c.d_kv}, device),
+        context(dtype, {tokens, c.heads * c.d_kv}, device),
+        gate(dtype, {tokens, c.d_ff}, device),
+        up(dtype, {tokens, c.d_ff}, device),
         bias(DType::f32, {c.heads, tokens, tokens}) {}
 };
 
@@ -65,7 +66,7 @@ TextEncoder::TextEncoder(const Weights& weights, const TextEncoderConfig& config
     layers_.push_back(
         {vector(block + "0.layer_norm.weight"), vector(block + "1.layer_norm.weight"),
          weights.read(attention + "relative_attention_bias.weight", {c.buckets, c.heads},
-                      DType::f32, stream),
+                      DType::f32, StreamRef(stream.pool())),
          matrix(attention + "q", inner, c.d_model), matrix(attention + "k", inner, c.d_model),
          matrix(attention + "v", inner, c.d_model), matrix(attention + "o", c.d_model, inner),
          matrix(dense + "wi_0", c.d_ff, c.d_model), matrix(dense + "wi_1", c.d_ff, c.d_model),
@@ -96,6 +97,8 @@ void TextEncoder::attend(const Layer& layer, Tensor x, Scratch& s, StreamRef str
   linear({.x = s.h, .y = s.k}, layer.k, stream);
   linear({.x = s.h, .y = s.v}, layer.v, stream);
   fill_bias(layer, s.bias, stream);
+  OwnedTensor on_device;
+  if (stream.on_gpu()) on_device = to_device(s.bias, stream);
   const Shape split{x.dim(0), config_.heads, config_.d_kv};
   const KeySegment keys{.k = s.k.view().reshape(split), .v = s.v.view().reshape(split)};
   AttentionArgs args;
@@ -103,7 +106,7 @@ void TextEncoder::attend(const Layer& layer, Tensor x, Scratch& s, StreamRef str
   args.segments = {&keys, 1};
   args.out = s.context.view().reshape(split);
   args.scale = 1;  // UMT5 does not scale its logits
-  args.bias = s.bias;
+  args.bias = stream.on_gpu() ? on_device : s.bias;
   attention(args, stream);
   linear({.x = s.context, .residual = x}, layer.o, stream);
 }
@@ -127,14 +130,14 @@ OwnedTensor TextEncoder::encode(std::span<const int32_t> ids, StreamRef stream) 
   const auto tokens = static_cast<int64_t>(ids.size());
   OwnedTensor x = weights_->read_rows("shared.weight", {config_.vocab, config_.d_model}, ids,
                                       DType::f32, stream);
-  Scratch scratch(config_, compute_, tokens);
+  Scratch scratch(config_, compute_, tokens, stream.device());
   for (const Layer& layer : layers_) {
     attend(layer, x, scratch, stream);
     feed_forward(layer, x, scratch, stream);
   }
-  OwnedTensor out(DType::f32, x.shape());
+  OwnedTensor out(DType::f32, x.shape(), stream.device());
   rms_norm(x, final_norm_, config_.eps, out, stream);
-  return out;
+  return stream.on_gpu() ? to_host(out, stream) : std::move(out);
 }
 
 }  // namespace longtake

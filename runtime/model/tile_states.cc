@@ -8,6 +8,7 @@
 #include <string>
 
 #include "kernels/base/error.h"
+#include "kernels/copy.h"
 
 namespace longtake {
 
@@ -45,7 +46,7 @@ void TileStates::open() {
   ::unlink(name.c_str());
 }
 
-void TileStates::put(size_t tile, VaeState&& state, FramePool& pool) {
+void TileStates::put(size_t tile, VaeState&& state, FramePool& pool, StreamRef stream) {
   if (descriptor_ < 0) open();
   if (places_.size() <= tile) places_.resize(tile + 1);
   Place& place = places_[tile];
@@ -67,15 +68,18 @@ void TileStates::put(size_t tile, VaeState&& state, FramePool& pool) {
   for (History& history : state.slots)
     for (OwnedTensor& frame : history.frames()) {
       if (!frame) continue;
+      OwnedTensor copied;
+      if (!pool.on_host()) copied = to_host(frame, stream);
+      OwnedTensor& written = copied ? copied : frame;
       transfer(
-          "write", folder_, static_cast<char*>(frame.view().data), frame.bytes(), at,
+          "write", folder_, static_cast<char*>(written.view().data), written.bytes(), at,
           [this](char* data, size_t n, off_t to) { return ::pwrite(descriptor_, data, n, to); });
       at += static_cast<int64_t>(frame.bytes());
     }
   release(std::move(state), pool);
 }
 
-VaeState TileStates::take(size_t tile, FramePool& pool) const {
+VaeState TileStates::take(size_t tile, FramePool& pool, StreamRef stream) const {
   const Place& place = places_.at(tile);
   VaeState state;
   state.first = false;
@@ -86,9 +90,13 @@ VaeState TileStates::take(size_t tile, FramePool& pool) const {
       const Shape& shape = place.slots[i][k];
       if (shape.rank() == 0) continue;
       OwnedTensor frame = pool.take(shape[0], shape[1], shape[2]);
+      OwnedTensor staged;
+      if (!pool.on_host()) staged = OwnedTensor(DType::f32, shape);
+      OwnedTensor& read = staged ? staged : frame;
       transfer(
-          "read", folder_, static_cast<char*>(frame.view().data), frame.bytes(), at,
+          "read", folder_, static_cast<char*>(read.view().data), read.bytes(), at,
           [this](char* data, size_t n, off_t from) { return ::pread(descriptor_, data, n, from); });
+      if (staged) copy(staged, frame, stream);
       at += static_cast<int64_t>(frame.bytes());
       state.slots[i].frames()[k] = std::move(frame);
     }

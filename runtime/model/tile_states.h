@@ -18,8 +18,8 @@ class TileStates {
   TileStates& operator=(const TileStates&) = delete;
 
   // Frames go back to the pool. Errors are those of the disk: ExitCode::cannot_create or io.
-  void put(size_t tile, VaeState&& state, FramePool& pool);
-  VaeState take(size_t tile, FramePool& pool) const;
+  void put(size_t tile, VaeState&& state, FramePool& pool, StreamRef stream);
+  VaeState take(size_t tile, FramePool& pool, StreamRef stream) const;
 
  private:
   struct Place {

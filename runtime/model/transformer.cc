@@ -4,22 +4,14 @@
 #include <cstring>
 
 #include "kernels/base/error.h"
+#include "kernels/copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/norm.h"
+#include "kernels/patch.h"
 
 namespace longtake {
 
 namespace {
-
-// sum[i] = rows[i] + table, rows f32 [n, m], table f32 [m].
-void add_table(ConstTensor rows, ConstTensor table, Tensor sum) {
-  const float* t = table.as<float>();
-  for (int64_t i = 0; i < rows.dim(0); ++i) {
-    const float* from = rows.rows(i, i + 1).as<float>();
-    float* to = sum.rows(i, i + 1).as<float>();
-    for (int64_t j = 0; j < rows.dim(1); ++j) to[j] = from[j] + t[j];
-  }
-}
 
 // cos then sin of t * exp(-ln(10000) i / half), angles in double (wan.md 2.2.3).
 void sinusoid(double t, int64_t half, float* out) {
@@ -85,17 +77,22 @@ size_t Transformer::weight_bytes() const {
   return total;
 }
 
-Modulation Transformer::modulate(std::span<const double> timesteps, std::vector<int32_t> row,
+Modulation Transformer::modulate(std::span<const double> timesteps, std::span<const int32_t> row,
                                  StreamRef stream) const {
   const int64_t n = static_cast<int64_t>(timesteps.size()), d = config_.dim(),
                 half = config_.freq_dim / 2;
   LT_CHECK(n >= 1 && (n == 1 || !row.empty()), "{} timesteps need an index per token", n);
-  OwnedTensor s(DType::f32, {n, config_.freq_dim}), h(DType::f32, {n, d});
+  OwnedTensor s(DType::f32, {n, config_.freq_dim}), h(DType::f32, {n, d}, stream.device());
   for (int64_t i = 0; i < n; ++i)
     sinusoid(timesteps[static_cast<size_t>(i)], half, s.as<float>() + i * 2 * half);
-  Modulation out{OwnedTensor(DType::f32, {n, d}), OwnedTensor(DType::f32, {n, 6 * d}),
-                 n == 1 ? std::vector<int32_t>{} : std::move(row)};
-  linear({.x = s, .activation = Activation::silu, .y = h}, time_1_, stream);
+  Modulation out{OwnedTensor(DType::f32, {n, d}, stream.device()),
+                 OwnedTensor(DType::f32, {n, 6 * d}, stream.device()),
+                 {}};
+  if (n > 1)
+    out.row =
+        to_device(ConstTensor(row.data(), DType::i32, {static_cast<int64_t>(row.size())}), stream);
+  const OwnedTensor frequencies = to_device(s, stream);
+  linear({.x = frequencies, .activation = Activation::silu, .y = h}, time_1_, stream);
   linear({.x = h, .y = out.temb}, time_2_, stream);
   silu(out.temb, h, stream);
   linear({.x = h, .y = out.e}, time_proj_, stream);
@@ -108,10 +105,12 @@ TextContext Transformer::text_context(UnitRange units, ConstTensor text, StreamR
            "expected a text embedding [at most {}, {}], found {}", config_.text_length,
            config_.text_dim, text.shape.text());
   const int64_t computed = rows + (padding > 0 ? 1 : 0);
-  OwnedTensor in(compute_, {computed, config_.text_dim});
-  in.fill_zero();
-  if (rows > 0) convert(text, in.view().rows(0, rows), stream);
-  OwnedTensor hidden(compute_, {computed, d}), context(compute_, {computed, d});
+  OwnedTensor in(compute_, {computed, config_.text_dim}, stream.device());
+  fill_zero(in, stream);
+  const OwnedTensor given = to_device(text, stream);
+  if (rows > 0) convert(given, in.view().rows(0, rows), stream);
+  OwnedTensor hidden(compute_, {computed, d}, stream.device());
+  OwnedTensor context(compute_, {computed, d}, stream.device());
   linear({.x = in, .activation = Activation::gelu_tanh, .y = hidden}, text_1_, stream);
   linear({.x = hidden, .y = context}, text_2_, stream);
   TextContext out;
@@ -131,48 +130,27 @@ TokenGrid token_grid(const TransformerConfig& config, const Shape& latent) {
   return {latent[1] / p[0], latent[2] / p[1], latent[3] / p[2]};
 }
 
-// Visits every element of the patches: token, index within the patch as
-// [channel][frame][row][column], and where it lies in [channel, frames, height, width].
-template <class F>
-static void for_patches(const std::array<int64_t, 3>& p, int64_t channels, const TokenGrid& g,
-                        F f) {
-  const int64_t height = g.rows * p[1], width = g.columns * p[2], frames = g.frames * p[0];
-  for (int64_t t = 0; t < g.frames; ++t)
-    for (int64_t r = 0; r < g.rows; ++r)
-      for (int64_t w = 0; w < g.columns; ++w) {
-        const int64_t token = (t * g.rows + r) * g.columns + w;
-        for (int64_t c = 0; c < channels; ++c)
-          for (int64_t pt = 0; pt < p[0]; ++pt)
-            for (int64_t pr = 0; pr < p[1]; ++pr)
-              for (int64_t pc = 0; pc < p[2]; ++pc) {
-                const int64_t inside = (pt * p[1] + pr) * p[2] + pc;
-                const int64_t frame = t * p[0] + pt, row = r * p[1] + pr, column = w * p[2] + pc;
-                f(token, c, inside, ((c * frames + frame) * height + row) * width + column);
-              }
-      }
+static PatchGrid patches_of(const TransformerConfig& config, const TokenGrid& grid) {
+  return {config.patch, grid.frames, grid.rows, grid.columns};
 }
 
 void Transformer::embed(ConstTensor latent, Tensor x, StreamRef stream) const {
-  const TokenGrid grid = token_grid(config_, latent.shape);
+  const PatchGrid grid = patches_of(config_, token_grid(config_, latent.shape));
   LT_CHECK(patch_.out() != 0, "this stage does not own the patch embedding");
-  const int64_t inside = config_.patch[0] * config_.patch[1] * config_.patch[2];
-  OwnedTensor patches(DType::f32, {grid.tokens(), config_.in_channels * inside});
-  const float* from = latent.as<float>();
-  float* to = patches.as<float>();
-  const int64_t stride = patches.dim(1);
-  for_patches(config_.patch, config_.in_channels, grid,
-              [&](int64_t token, int64_t c, int64_t i, int64_t at) {
-                to[token * stride + c * inside + i] = from[at];
-              });
+  OwnedTensor patches(DType::f32, {grid.tokens(), config_.in_channels * grid.inside()},
+                      stream.device());
+  patchify(latent, grid, patches, stream);
   linear({.x = patches, .y = x}, patch_, stream);
 }
 
-const RopeTable& Transformer::rope(const TokenGrid& window) {
+const RopeTable& Transformer::rope(const TokenGrid& window, StreamRef stream) {
   constexpr size_t kKept = 8;
   for (const auto& [grid, table] : ropes_)
     if (grid == window) return table;
   if (ropes_.size() == kKept) ropes_.erase(ropes_.begin());
-  ropes_.emplace_back(window, make_rope_table(config_.head_dim, window, 0));
+  RopeTable table = make_rope_table(config_.head_dim, window, 0);
+  if (stream.on_gpu()) table = {to_device(table.cosine, stream), to_device(table.sine, stream)};
+  ropes_.emplace_back(window, std::move(table));
   return ropes_.back().second;
 }
 
@@ -187,15 +165,15 @@ void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamR
            "{} context frames without features", visit.prefix_frames + visit.suffix_frames);
   TokenGrid window = visit.grid;
   window.frames += visit.prefix_frames + visit.suffix_frames;
-  const RopeTable& table = rope(window);
+  const RopeTable& table = rope(window, stream);
   const VisitRope positions{table.cosine, table.sine, visit.prefix_frames * frame, x.dim(0),
                             visit.suffix_frames * frame};
   const OwnedTensor& e = visit.modulation->e;
   if (!workspace_.modulation || workspace_.modulation.shape() != e.shape())
-    workspace_.modulation = OwnedTensor(DType::f32, e.shape());
+    workspace_.modulation = OwnedTensor(DType::f32, e.shape(), stream.device());
   for (int64_t i = units.begin / 3; 3 * i < units.end; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
-    add_table(e, layer.table, workspace_.modulation);
+    add_rows(e, layer.table, workspace_.modulation, stream);
     if (units.contains(3 * i))
       layer.self->forward(i, x, workspace_.modulation, visit, positions, workspace_, stream);
     if (units.contains(3 * i + 1)) layer.cross->forward(i, x, visit, workspace_, stream);
@@ -207,21 +185,18 @@ void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamR
 void Transformer::head(ConstTensor x, const Modulation& modulation, const TokenGrid& grid,
                        Tensor velocity, StreamRef stream) const {
   LT_CHECK(proj_out_.out() != 0, "this stage does not own the head");
-  const int64_t n = modulation.temb.dim(0), d = config_.dim(), c_out = config_.out_channels;
-  OwnedTensor shift_scale(DType::f32, {n, 2 * d});
+  const int64_t n = modulation.temb.dim(0), d = config_.dim();
+  OwnedTensor shift_scale(DType::f32, {n, 2 * d}, stream.device());
   for (int64_t half = 0; half < 2; ++half)
-    add_table(modulation.temb, head_table_.view().reshape({2, d}).rows(half, half + 1),
-              shift_scale.view().columns(half * d, (half + 1) * d));
-  OwnedTensor normed(DType::f32, x.shape), patches(DType::f32, {x.dim(0), proj_out_.out()});
+    add_rows(modulation.temb, head_table_.view().reshape({2, d}).rows(half, half + 1),
+             shift_scale.view().columns(half * d, (half + 1) * d), stream);
+  OwnedTensor normed(DType::f32, x.shape, stream.device());
+  OwnedTensor patches(DType::f32, {x.dim(0), proj_out_.out()}, stream.device());
   layer_norm_modulate(x, shift_scale.view().columns(0, d), shift_scale.view().columns(d, 2 * d),
                       modulation.row_index(), config_.eps, normed, stream);
   linear({.x = normed, .y = patches}, proj_out_, stream);
-  const float* from = patches.as<float>();
-  float* to = velocity.as<float>();
   // Here the channel is the fastest index within a patch (wan.md 2.2.8).
-  for_patches(config_.patch, c_out, grid, [&](int64_t token, int64_t c, int64_t i, int64_t at) {
-    to[at] = from[token * patches.dim(1) + i * c_out + c];
-  });
+  unpatchify(patches, patches_of(config_, grid), velocity, stream);
 }
 
 }  // namespace longtake

@@ -27,7 +27,7 @@ class Transformer {
   size_t weight_bytes() const;
 
   // The distinct timesteps and, when there are several, which one each token has.
-  Modulation modulate(std::span<const double> timesteps, std::vector<int32_t> row,
+  Modulation modulate(std::span<const double> timesteps, std::span<const int32_t> row,
                       StreamRef stream) const;
 
   // text f32 [rows <= text_length, text_dim] -> keys of every cross-attention among the units.
@@ -54,7 +54,7 @@ class Transformer {
     std::optional<FeedForward> ffn;
     OwnedTensor table;  // f32 [6 * dim]
   };
-  const RopeTable& rope(const TokenGrid& window);
+  const RopeTable& rope(const TokenGrid& window, StreamRef stream);
 
   TransformerConfig config_;
   UnitRange units_;
@@ -63,7 +63,7 @@ class Transformer {
   Linear patch_, time_1_, time_2_, time_proj_, text_1_, text_2_, proj_out_;
   OwnedTensor head_table_;  // f32 [2 * dim]
   LayerWorkspace workspace_;
-  std::vector<std::pair<TokenGrid, RopeTable>> ropes_;  // by window
+  std::vector<std::pair<TokenGrid, RopeTable>> ropes_;  // by window, on the stream's device
 };
 
 }  // namespace longtake

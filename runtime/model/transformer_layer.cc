@@ -11,11 +11,11 @@ namespace longtake {
 
 namespace {
 
-// Rows [0, rows) of a buffer that is at least that large.
-Tensor take(OwnedTensor& buffer, int64_t rows, int64_t columns, DType dtype) {
+// Rows [0, rows) of a buffer on the stream's device that is at least that large.
+Tensor take(OwnedTensor& buffer, int64_t rows, int64_t columns, DType dtype, StreamRef stream) {
   if (!buffer || buffer.dtype() != dtype || buffer.numel() < rows * columns)
-    buffer = OwnedTensor(dtype, {rows, columns});
-  return Tensor(buffer.view().data, dtype, {rows, columns});
+    buffer = OwnedTensor(dtype, {rows, columns}, stream.device());
+  return Tensor(buffer.view().data, dtype, {rows, columns}, stream.device());
 }
 
 ConstTensor by_head(ConstTensor x, int64_t heads) {
@@ -50,8 +50,8 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
                             const VisitRope& rope, LayerWorkspace& w, StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
   const DType compute = q_.compute();
-  const Tensor a = take(w.normed, n, d, compute), q = take(w.q, n, d, compute);
-  const Tensor k = take(w.k, n, d, compute), v = take(w.v, n, d, compute);
+  const Tensor a = take(w.normed, n, d, compute, stream), q = take(w.q, n, d, compute, stream);
+  const Tensor k = take(w.k, n, d, compute, stream), v = take(w.v, n, d, compute, stream);
   layer_norm_modulate(x, part(modulation, 0, d), part(modulation, 1, d),
                       visit.modulation->row_index(), eps_, a, stream);
   linear({.x = a, .y = q}, q_, stream);
@@ -73,7 +73,7 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
                                  OwnedTensor& buffer) {
     LT_CHECK(f.k && f.k.shape == Shape({tokens, d}),
              "layer {}: expected features [{}, {}], found {}", layer, tokens, d, f.k.shape.text());
-    const Tensor positioned = take(buffer, tokens, d, compute);
+    const Tensor positioned = take(buffer, tokens, d, compute, stream);
     position(f.k, k_norm_, first, positioned);
     segments[count++] = {by_head(positioned, heads_), by_head(f.v, heads_)};
   };
@@ -84,7 +84,7 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
     add_neighbour(visit.features->suffix(layer), rope.suffix_tokens,
                   rope.prefix_tokens + rope.own_tokens, w.suffix_k);
 
-  const Tensor o = take(w.attended, n, d, compute);
+  const Tensor o = take(w.attended, n, d, compute, stream);
   attention({.q = by_head(q, heads_),
              .segments = {segments.data(), count},
              .out = o.reshape({n, heads_, head_dim_}),
@@ -119,7 +119,8 @@ CrossAttention::CrossAttention(const Weights& weights, const std::string& block,
 TextKeys CrossAttention::text_keys(ConstTensor text, int64_t rows, int64_t padding,
                                    StreamRef stream) const {
   const Shape shape{text.dim(0), k_.out()};
-  TextKeys keys{OwnedTensor(k_.compute(), shape), OwnedTensor(k_.compute(), shape), rows, padding};
+  TextKeys keys{OwnedTensor(k_.compute(), shape, stream.device()),
+                OwnedTensor(k_.compute(), shape, stream.device()), rows, padding};
   linear({.x = text, .y = keys.k}, k_, stream);
   linear({.x = text, .y = keys.v}, v_, stream);
   rms_norm(keys.k, k_norm_, eps_, keys.k, stream);
@@ -132,7 +133,7 @@ void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, LayerW
   const DType compute = q_.compute();
   const TextKeys& text = visit.text->layers.at(static_cast<size_t>(layer));
   LT_CHECK(text.k, "layer {}: the text's keys were not made", layer);
-  const Tensor a = take(w.normed, n, d, compute), q = take(w.q, n, d, compute);
+  const Tensor a = take(w.normed, n, d, compute, stream), q = take(w.q, n, d, compute, stream);
   layer_norm_affine(x, norm_weight_, norm_bias_, eps_, a, stream);
   linear({.x = a, .y = q}, q_, stream);
   rms_norm(q, q_norm_, eps_, q, stream);
@@ -147,7 +148,7 @@ void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, LayerW
     segments[count++] = {by_head(k.rows(text.rows, text.rows + 1), heads_),
                          by_head(v.rows(text.rows, text.rows + 1), heads_),
                          std::log(static_cast<float>(text.padding))};
-  const Tensor o = take(w.attended, n, d, compute);
+  const Tensor o = take(w.attended, n, d, compute, stream);
   attention({.q = by_head(q, heads_),
              .segments = {segments.data(), count},
              .out = o.reshape({n, heads_, head_dim_}),
@@ -172,8 +173,8 @@ FeedForward::FeedForward(const Weights& weights, const std::string& block,
 void FeedForward::forward(Tensor x, ConstTensor modulation, const Visit& visit, LayerWorkspace& w,
                           StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
-  const Tensor b = take(w.normed, n, d, up_.compute());
-  const Tensor hidden = take(w.hidden, n, up_.out(), up_.compute());
+  const Tensor b = take(w.normed, n, d, up_.compute(), stream);
+  const Tensor hidden = take(w.hidden, n, up_.out(), up_.compute(), stream);
   layer_norm_modulate(x, part(modulation, 3, d), part(modulation, 4, d),
                       visit.modulation->row_index(), eps_, b, stream);
   linear({.x = b, .activation = Activation::gelu_tanh, .y = hidden}, up_, stream);

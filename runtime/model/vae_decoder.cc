@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/copy.h"
 #include "kernels/elementwise.h"
 
 namespace longtake {
@@ -59,7 +60,7 @@ std::vector<OwnedTensor> Upsampler::forward(OwnedTensor x, const VaePass& pass) 
 }
 
 VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRef stream)
-    : config_(config) {
+    : config_(config), pool_(stream.device()) {
   const auto levels = static_cast<int64_t>(config.dim_mult.size());
   std::vector<int64_t> dims{config.decoder_base_dim * config.dim_mult.back()};
   for (int64_t i = levels; i-- > 0;)
@@ -101,17 +102,19 @@ void VaeDecoder::reset() {
   state_ = new_state();
 }
 
-// [z, h, w] -> [h, w, z] in the VAE's own scale.
+// [z, h, w] on the host -> [h, w, z] in the VAE's own scale.
 OwnedTensor VaeDecoder::denormalised(ConstTensor latent, StreamRef stream) {
   const int64_t z = config_.z_dim, h = latent.dim(1), w = latent.dim(2);
-  OwnedTensor raw = pool_.take(h, w, z);
+  OwnedTensor own_scale = pictures().take(h, w, z);
   for (int64_t c = 0; c < z; ++c) {
     const auto i = static_cast<size_t>(c);
     for (int64_t p = 0; p < h * w; ++p)
-      raw.as<float>()[p * z + c] =
+      own_scale.as<float>()[p * z + c] =
           latent.as<float>()[c * h * w + p] * config_.latents_std[i] + config_.latents_mean[i];
   }
-  OwnedTensor x = pool_.take(h, w, z);
+  OwnedTensor raw = pool_.take(h, w, z), x = pool_.take(h, w, z);
+  copy(own_scale, raw, stream);
+  pictures().give(std::move(own_scale));
   linear({.x = ConstTensor(raw).reshape({h * w, z}), .y = x.view().reshape({h * w, z})},
          post_quant_, stream);
   pool_.give(std::move(raw));
@@ -137,10 +140,17 @@ void VaeDecoder::decode(ConstTensor latent, VaeState& state, const RawSink& sink
 
 // Depth first: each frame goes through all later levels before the next one, so only one is large.
 void VaeDecoder::run_level(size_t index, OwnedTensor x, const RawSink& sink, const VaePass& pass) {
-  if (index == levels_.size()) return sink(head_->forward(std::move(x), pass));
+  if (index == levels_.size()) {
+    OwnedTensor raw = head_->forward(std::move(x), pass);
+    if (pool_.on_host()) return sink(std::move(raw));
+    OwnedTensor picture = host_pool_.take(raw.dim(0), raw.dim(1), raw.dim(2));
+    copy(raw, picture, pass.stream);
+    pool_.give(std::move(raw));
+    return sink(std::move(picture));
+  }
   const Level& level = levels_[index];
   std::vector<OwnedTensor> shortcut;
-  if (config_.residual && level.up) shortcut = duplicated(level, x, pass.state.first);
+  if (config_.residual && level.up) shortcut = duplicated(level, x, pass);
   for (const ResBlock& block : level.blocks) block.forward(x, pass);
   if (!level.up) return run_level(index + 1, std::move(x), sink, pass);
   std::vector<OwnedTensor> frames = level.up->forward(std::move(x), pass);
@@ -153,22 +163,15 @@ void VaeDecoder::run_level(size_t index, OwnedTensor x, const RawSink& sink, con
   }
 }
 
-// Parameter-free shortcut of the residual VAE (DupUp3D, wan.md 5.4): out[o, a, h 2 + i, w 2 + j] is
-// input channel ((o ft + a) 4 + 2 i + j) / repeats; of the first frame only a = ft - 1 is kept.
-std::vector<OwnedTensor> VaeDecoder::duplicated(const Level& level, ConstTensor x, bool first) {
-  const int64_t ft = level.temporal ? 2 : 1, h = x.dim(0), w = x.dim(1), out = level.out;
-  const int64_t repeats = out * ft * 4 / level.in;
+// Parameter-free shortcut of the residual VAE (DupUp3D, wan.md 5.4); of the first frame only the
+// last half is kept.
+std::vector<OwnedTensor> VaeDecoder::duplicated(const Level& level, ConstTensor x,
+                                                const VaePass& pass) {
+  const int64_t ft = level.temporal ? 2 : 1;
   std::vector<OwnedTensor> frames;
-  for (int64_t a = first ? ft - 1 : 0; a < ft; ++a) {
-    OwnedTensor frame = pool_.take(2 * h, 2 * w, out);
-    for (int64_t y = 0; y < 2 * h; ++y)
-      for (int64_t v = 0; v < 2 * w; ++v) {
-        const float* from = x.as<float>() + ((y / 2) * w + v / 2) * level.in;
-        float* to = frame.as<float>() + (y * 2 * w + v) * out;
-        for (int64_t o = 0; o < out; ++o)
-          to[o] = from[((o * ft + a) * 4 + (y % 2) * 2 + v % 2) / repeats];
-      }
-    frames.push_back(std::move(frame));
+  for (int64_t a = pass.state.first ? ft - 1 : 0; a < ft; ++a) {
+    frames.push_back(pool_.take(2 * x.dim(0), 2 * x.dim(1), level.out));
+    upsample_duplicate(x, ft, a, frames.back(), pass.stream);
   }
   return frames;
 }
@@ -177,7 +180,7 @@ std::vector<OwnedTensor> VaeDecoder::duplicated(const Level& level, ConstTensor 
 void VaeDecoder::show(OwnedTensor raw, const Sink& sink) {
   const int64_t p = config_.patch, c = config_.out_channels / (p * p);
   const int64_t height = raw.dim(0) * p, width = raw.dim(1) * p;
-  OwnedTensor pixels = pool_.take(height, width, c);
+  OwnedTensor pixels = pictures().take(height, width, c);
   for (int64_t row = 0; row < height; ++row)
     for (int64_t column = 0; column < width; ++column) {
       const float* from =
@@ -188,8 +191,8 @@ void VaeDecoder::show(OwnedTensor raw, const Sink& sink) {
         to[k] = std::clamp(from[(k * p + column % p) * p + row % p], -1.0f, 1.0f);
     }
   sink(pixels);
-  pool_.give(std::move(raw));
-  pool_.give(std::move(pixels));
+  pictures().give(std::move(raw));
+  pictures().give(std::move(pixels));
 }
 
 }  // namespace longtake

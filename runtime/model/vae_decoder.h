@@ -44,7 +44,8 @@ class VaeDecoder {
   void reset();  // the next latent frame starts a new video
 
   // The same in steps, for several videos at a time (the tiles of one, for instance): what the last
-  // convolution gives, f32 [height / patch, width / patch, out_channels], and its picture.
+  // convolution gives, f32 [height / patch, width / patch, out_channels] on the host, and its
+  // picture. Raw frames come from pictures() and go back there.
   using RawSink = std::function<void(OwnedTensor raw)>;
   VaeState new_state() const;
   void decode(ConstTensor latent, VaeState& state, const RawSink& sink, StreamRef stream);
@@ -52,6 +53,7 @@ class VaeDecoder {
 
   const VaeConfig& config() const { return config_; }
   FramePool& pool() { return pool_; }
+  FramePool& pictures() { return pool_.on_host() ? pool_ : host_pool_; }
 
  private:
   struct Level {
@@ -62,10 +64,10 @@ class VaeDecoder {
   };
   OwnedTensor denormalised(ConstTensor latent, StreamRef stream);
   void run_level(size_t level, OwnedTensor x, const RawSink& sink, const VaePass& pass);
-  std::vector<OwnedTensor> duplicated(const Level& level, ConstTensor x, bool first);
+  std::vector<OwnedTensor> duplicated(const Level& level, ConstTensor x, const VaePass& pass);
 
   VaeConfig config_;
-  FramePool pool_;
+  FramePool pool_, host_pool_;  // of the stream's device; for pictures, where that is not the host
   int slots_ = 0;
   Linear post_quant_;
   CausalConv conv_in_;

@@ -110,6 +110,7 @@ void VaeEncoder::encode(ConstTensor frame, const Sink& sink, StreamRef stream) {
                frame.dim(1) % side == 0 && frame.numel() > 0 && frame.dense(),
            "expected a frame [height, width, {}] with sides that are multiples of {}, found {}",
            channels, side, frame.shape.text());
+  LT_CHECK(!stream.on_gpu(), "the VAE's encoder runs on the CPU only");
   const VaePass pass{state_, pool_, stream};
   OwnedTensor x = patches(frame);
   OwnedTensor y = pool_.take(x.dim(0), x.dim(1), conv_in_.out());

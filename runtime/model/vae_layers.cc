@@ -43,7 +43,7 @@ OwnedTensor FramePool::take(int64_t height, int64_t width, int64_t channels) {
     free_.erase(free_.begin() + static_cast<ptrdiff_t>(i));
     return frame;
   }
-  OwnedTensor frame(DType::f32, shape);
+  OwnedTensor frame(DType::f32, shape, device_);
   bytes_ += static_cast<int64_t>(frame.bytes());
   peak_bytes_ = std::max(peak_bytes_, bytes_);
   return frame;

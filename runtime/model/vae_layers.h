@@ -17,6 +17,9 @@ namespace longtake {
 // Frames are large and come and go: memory that was used once is used again.
 class FramePool {
  public:
+  FramePool() = default;
+  explicit FramePool(const Device& device) : device_(device) {}
+  bool on_host() const { return device_.type == DeviceType::cpu; }
   OwnedTensor take(int64_t height, int64_t width, int64_t channels);
   void give(OwnedTensor&& frame);
   void trim();  // frees what is not in use: frames of another size come next
@@ -24,6 +27,7 @@ class FramePool {
   int64_t peak_bytes() const { return peak_bytes_; }
 
  private:
+  Device device_;
   std::vector<OwnedTensor> free_;
   int64_t bytes_ = 0, peak_bytes_ = 0;
 };

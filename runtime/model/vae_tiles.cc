@@ -104,7 +104,7 @@ void TiledVaeDecoder::decode(ConstTensor latents, const VaeDecoder::Sink& sink, 
 void TiledVaeDecoder::decode_round(ConstTensor latents, const VaeDecoder::Sink& sink,
                                    StreamRef stream) {
   const VaeConfig& config = decoder_.config();
-  FramePool& pool = decoder_.pool();
+  FramePool& pool = decoder_.pictures();
   const int64_t count =
       latents.dim(0) * config.temporal_factor - (first_ ? config.temporal_factor - 1 : 0);
   std::vector<OwnedTensor> pictures;
@@ -121,9 +121,9 @@ void TiledVaeDecoder::decode_round(ConstTensor latents, const VaeDecoder::Sink& 
 void TiledVaeDecoder::decode_tile(size_t index, ConstTensor latents,
                                   std::vector<OwnedTensor>& pictures, StreamRef stream) {
   const Tile& tile = tiles_[index];
-  FramePool& pool = decoder_.pool();
+  FramePool &pool = decoder_.pool(), &raw_frames = decoder_.pictures();
   const int64_t width = w_ * scale_, channels = decoder_.config().out_channels;
-  VaeState state = first_ ? decoder_.new_state() : states_->take(index, pool);
+  VaeState state = first_ ? decoder_.new_state() : states_->take(index, pool, stream);
   size_t next = 0;
   const auto add = [&](OwnedTensor raw) {
     float* picture = pictures.at(next++).as<float>();
@@ -137,7 +137,7 @@ void TiledVaeDecoder::decode_tile(size_t index, ConstTensor latents,
             ((tile.rows.begin * scale_ + y) * width + tile.columns.begin * scale_ + x) * channels;
         for (int64_t c = 0; c < channels; ++c) to[c] += weight * from[c];
       }
-    pool.give(std::move(raw));
+    raw_frames.give(std::move(raw));
   };
   for (int64_t t = 0; t < latents.dim(0); ++t) {
     const ConstTensor latent = latents.rows(t, t + 1).reshape({latents.dim(1), h_, w_});
@@ -145,7 +145,7 @@ void TiledVaeDecoder::decode_tile(size_t index, ConstTensor latents,
   }
   LT_CHECK(next == pictures.size(), "expected {} pictures of a tile, found {}", pictures.size(),
            next);
-  states_->put(index, std::move(state), pool);
+  states_->put(index, std::move(state), pool, stream);
   // Tiles at the edges are smaller: what is in the pool does not fit them.
   if (!tile.same_size(tiles_[(index + 1) % tiles_.size()])) pool.trim();
 }

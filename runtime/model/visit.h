@@ -28,11 +28,11 @@ class VisitFeatures {
 // Modulation by the timestep (wan.md 2.2.3). Row i of the tokens uses row[i] of the n distinct
 // ones.
 struct Modulation {
-  OwnedTensor temb;          // f32 [n, dim]
-  OwnedTensor e;             // f32 [n, 6 * dim]
-  std::vector<int32_t> row;  // empty when n = 1
+  OwnedTensor temb;  // f32 [n, dim]
+  OwnedTensor e;     // f32 [n, 6 * dim]
+  OwnedTensor row;   // i32 [tokens], empty when n = 1
 
-  const int32_t* row_index() const { return row.empty() ? nullptr : row.data(); }
+  const int32_t* row_index() const { return row ? row.as<int32_t>() : nullptr; }
 };
 
 // Keys and values of one prompt in one layer's cross-attention. The rows beyond the prompt's tokens

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/base/error.h"
+#include "kernels/copy.h"
 #include "kernels/elementwise.h"
 #include "runtime/model/name_map.h"
 #include "runtime/model/safetensors.h"
@@ -53,12 +54,11 @@ void read_piece(const Location& at, int64_t begin, int64_t n, Tensor to, void* s
   if (stored != to.dtype) convert(raw, to, StreamRef(alone));
 }
 
-OwnedTensor read_in_pieces(const Location& at, DType dtype, StreamRef stream) {
+OwnedTensor read_in_pieces(const Location& at, DType dtype, ThreadPool& pool) {
   const DType stored = stored_dtype(at);
   OwnedTensor out(dtype, at.entry->shape);
   const int64_t elements = out.numel();
   const Tensor flat = out.view().reshape({elements});
-  ThreadPool& pool = stream.pool();
   pool.parallel_for((elements + kPiece - 1) / kPiece, [&](int64_t piece, int worker) {
     const int64_t begin = piece * kPiece, end = std::min(elements, begin + kPiece);
     void* scratch = stored == dtype ? nullptr : pool.scratch(worker, kPiece * size_bytes(stored));
@@ -167,7 +167,8 @@ OwnedTensor Weights::read(const std::string& name, const Shape& expected, DType 
                           StreamRef stream) const {
   const Location at = files_->at(name);
   check_shape(at, expected);
-  return read_in_pieces(at, dtype, stream);
+  OwnedTensor out = read_in_pieces(at, dtype, stream.pool());
+  return stream.on_gpu() ? to_device(out, stream) : std::move(out);
 }
 
 OwnedTensor Weights::read_rows(const std::string& name, const Shape& expected,
@@ -188,9 +189,10 @@ OwnedTensor Weights::read_rows(const std::string& name, const Shape& expected,
     at.file->read(*at.entry, static_cast<uint64_t>(row) * row_bytes, row_bytes,
                   to + static_cast<uint64_t>(i) * row_bytes);
   });
-  check_finite(out, at, stream);
+  check_finite(out, at, StreamRef(stream.pool()));
+  if (stream.on_gpu()) out = to_device(out, stream);
   if (out.dtype() == dtype) return out;
-  OwnedTensor converted(dtype, shape);
+  OwnedTensor converted(dtype, shape, stream.device());
   convert(out, converted, stream);
   return converted;
 }
@@ -203,9 +205,9 @@ Linear Weights::linear(const std::string& prefix, int64_t out, int64_t in, bool 
   const Shape& stored = at.entry->shape;
   if (stored.rank() < 2 || stored[0] != out || stored.inner_numel() != in)
     check_shape(at, {out, in});
-  const OwnedTensor weight = read_in_pieces(at, stored_dtype(at), stream);
+  const OwnedTensor weight = read_in_pieces(at, stored_dtype(at), stream.pool());
   OwnedTensor bias_values;
-  if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, stream);
+  if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, StreamRef(stream.pool()));
   return Linear(weight.view().reshape({out, in}), bias ? bias_values.view() : ConstTensor{},
                 compute, stream);
 }

@@ -31,8 +31,8 @@ class Weights {
   std::vector<std::string> names() const;  // sorted
   size_t bytes() const;                    // of all tensors, as stored
 
-  // A tensor in `dtype` (f32 or bf16). Fails, naming tensor and file, when it is absent, has
-  // another shape, an unsupported type, or holds NaN or infinity.
+  // A tensor in `dtype` (f32 or bf16) on the stream's device. Fails, naming tensor and file, when
+  // it is absent, has another shape, an unsupported type, or holds NaN or infinity.
   OwnedTensor read(const std::string& name, const Shape& expected, DType dtype,
                    StreamRef stream) const;
 

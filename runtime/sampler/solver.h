@@ -13,7 +13,7 @@ namespace longtake {
 // Latents of a block and the history the next step needs. `step` counts the steps done (the
 // version).
 struct SolverState {
-  OwnedTensor latent;          // f32, any shape
+  OwnedTensor latent;          // f32, any shape, on the stream's device
   OwnedTensor last;            // corrected latents of the step before
   OwnedTensor data_1, data_2;  // predictions of the clean latents, one and two steps ago
   int64_t step = 0;

@@ -69,8 +69,8 @@ void UniPc::advance(SolverState& state, ConstTensor velocity, StreamRef stream) 
   const auto k = static_cast<size_t>(state.step);
   LT_CHECK(k + 1 < schedule_.sigmas.size(), "all {} steps are done", schedule_.steps());
   const Shape shape = state.latent.shape();
-  if (!state.last) state.last = OwnedTensor(DType::f32, shape);
-  OwnedTensor fresh(DType::f32, shape);
+  if (!state.last) state.last = OwnedTensor(DType::f32, shape, stream.device());
+  OwnedTensor fresh(DType::f32, shape, stream.device());
   combine({state.latent, velocity}, {1.0, -static_cast<double>(schedule_.sigmas[k])}, 2, fresh,
           stream);
   if (state.step > 0) correct(state, fresh, stream);
