@@ -6,6 +6,7 @@
 #include "launch/bench/bench.h"
 #include "launch/commands.h"
 #include "launch/machine.h"
+#include "launch/work_device.h"
 
 namespace longtake {
 
@@ -31,7 +32,6 @@ std::vector<std::string> bench_names() {
 }
 
 int run_bench(const BenchOptions& options) {
-  check_device(options.device);
   const auto bench = benches().find(options.name);
   LT_CHECK(bench != benches().end(), "no bench is named {}", options.name);
   BenchSetup setup;
@@ -45,7 +45,8 @@ int run_bench(const BenchOptions& options) {
   setup.width = options.width;
   setup.height = options.height;
   if (options.frames > 0) setup.frames = {options.frames};
-  setup.dtype = choose_precision(options.dtype);
+  setup.device = choose_device(options.device);
+  setup.dtype = choose_precision(options.dtype, setup.device);
   setup.threads = choose_threads(options.threads);
   setup.repeat = static_cast<int>(options.repeat);
   setup.vae_tile = options.vae_tile;

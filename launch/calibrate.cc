@@ -11,6 +11,7 @@
 #include "kernels/attention.h"
 #include "kernels/base/isa.h"
 #include "kernels/conv.h"
+#include "kernels/copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
 #include "kernels/norm.h"
@@ -35,10 +36,16 @@ double median(std::vector<double> all) {
   return all[all.size() / 2];
 }
 
-// Seconds of `work`: the median of at least three runs, and of more while `budget_s` lasts; the
-// first run warms up.
-double median_seconds(double budget_s, const std::function<void()>& work) {
+constexpr int64_t kGpuScale = 32;  // a GPU needs more rows for its rate than a core
+
+// Seconds of `issue`, done: the median of at least three runs, and of more while `budget_s` lasts;
+// the first run warms up.
+double median_seconds(double budget_s, StreamRef stream, const std::function<void()>& issue) {
   constexpr size_t kLeast = 3, kMost = 200;
+  const auto work = [&] {
+    issue();
+    stream.synchronize();
+  };
   const Clock::time_point start = Clock::now();
   work();
   std::vector<double> all;
@@ -55,8 +62,9 @@ OwnedTensor numbers(DType dtype, const Shape& shape, StreamRef stream) {
   OwnedTensor f32(DType::f32, shape);
   for (int64_t i = 0; i < shape.numel(); ++i)
     f32.as<float>()[i] = 0.01f * static_cast<float>(i % 17 - 8);
+  if (stream.on_gpu()) f32 = to_device(f32, stream);
   if (dtype == DType::f32) return f32;
-  OwnedTensor out(dtype, shape);
+  OwnedTensor out(dtype, shape, stream.device());
   convert(f32, out, stream);
   return out;
 }
@@ -64,33 +72,38 @@ OwnedTensor numbers(DType dtype, const Shape& shape, StreamRef stream) {
 // FLOP/s of the products of one layer: queries, feed-forward up with its activation and down onto
 // the residual.
 double linear_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
-  constexpr double kEnough = 2e9;  // FLOP of a run
-  const int64_t d = std::min<int64_t>(p.dim, 1536), f = std::min<int64_t>(p.ffn, 4096);
+  const int64_t scale = stream.on_gpu() ? kGpuScale : 1;
+  const double kEnough = 2e9 * static_cast<double>(scale * scale);  // FLOP of a run
+  const int64_t d = std::min<int64_t>(p.dim, 1536 * scale);
+  const int64_t f = std::min<int64_t>(p.ffn, 4096 * scale);
   const double row_flops = static_cast<double>(8 * d * d + 4 * d * f);
-  const int64_t rows =
-      std::min(p.tokens, std::clamp<int64_t>(static_cast<int64_t>(kEnough / row_flops), 64, 512));
+  const int64_t rows = std::min(
+      p.tokens, std::clamp<int64_t>(static_cast<int64_t>(kEnough / row_flops), 64, 512 * scale));
   const auto weight = [&](int64_t out, int64_t in) {
     return Linear(numbers(dtype, {out, in}, stream), {}, dtype, stream);
   };
   const Linear square = weight(d, d), up = weight(f, d), down = weight(d, f);
   const OwnedTensor x = numbers(dtype, {rows, d}, stream);
-  OwnedTensor y(dtype, {rows, d}), hidden(dtype, {rows, f}), stream_x(DType::f32, {rows, d});
+  OwnedTensor y(dtype, {rows, d}, stream.device()), hidden(dtype, {rows, f}),
+      stream_x(DType::f32, {rows, d}, stream.device());
   std::fill_n(stream_x.as<float>(), rows * d, 0.0f);
   const auto work = [&] {
     for (int i = 0; i < 4; ++i) linear({.x = x, .y = y}, square, stream);
     linear({.x = x, .activation = Activation::gelu_tanh, .y = hidden}, up, stream);
     linear({.x = hidden, .residual = stream_x}, down, stream);
   };
-  return static_cast<double>(rows) * row_flops / median_seconds(budget_s, work);
+  return static_cast<double>(rows) * row_flops / median_seconds(budget_s, stream, work);
 }
 
 double attention_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
-  const int64_t head = p.dim / p.heads, heads = std::min<int64_t>(p.heads, 4);
-  const int64_t queries = std::min<int64_t>(p.tokens, 256), keys = std::min<int64_t>(p.keys, 3072);
+  const int64_t scale = stream.on_gpu() ? kGpuScale : 1;
+  const int64_t head = p.dim / p.heads, heads = std::min<int64_t>(p.heads, 4 * scale);
+  const int64_t queries = std::min<int64_t>(p.tokens, 256 * scale);
+  const int64_t keys = std::min<int64_t>(p.keys, 3072 * scale);
   const OwnedTensor q = numbers(dtype, {queries, heads, head}, stream),
                     k = numbers(dtype, {keys, heads, head}, stream),
                     v = numbers(dtype, {keys, heads, head}, stream);
-  OwnedTensor out(dtype, {queries, heads, head});
+  OwnedTensor out(dtype, {queries, heads, head}, stream.device());
   const std::array<KeySegment, 1> segments{{{k, v, 0}}};
   AttentionArgs args;
   args.q = q;
@@ -98,17 +111,17 @@ double attention_rate(const RateProbe& p, DType dtype, double budget_s, StreamRe
   args.out = out;
   args.scale = 1 / std::sqrt(static_cast<float>(head));
   const double flops = 4.0 * static_cast<double>(queries * keys * heads * head);
-  return flops / median_seconds(budget_s, [&] { attention(args, stream); });
+  return flops / median_seconds(budget_s, stream, [&] { attention(args, stream); });
 }
 
 // Bytes/s of a modulated norm, as cost_model counts them: f32 in, `dtype` out.
 double memory_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
-  const int64_t rows = std::min<int64_t>(p.tokens, 1024), d = p.dim;
+  const int64_t rows = std::min<int64_t>(p.tokens, stream.on_gpu() ? 1 << 20 : 1024), d = p.dim;
   const OwnedTensor x = numbers(DType::f32, {rows, d}, stream),
                     shift = numbers(DType::f32, {1, d}, stream);
-  OwnedTensor y(dtype, {rows, d});
+  OwnedTensor y(dtype, {rows, d}, stream.device());
   const double bytes = static_cast<double>(x.bytes() + y.bytes());
-  return bytes / median_seconds(budget_s, [&] {
+  return bytes / median_seconds(budget_s, stream, [&] {
            layer_norm_modulate(x, shift, shift, nullptr, 1e-6f, y, stream);
          });
 }
@@ -116,20 +129,21 @@ double memory_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef s
 double operator_seconds(double budget_s, StreamRef stream) {
   const OwnedTensor x = numbers(DType::f32, {8, 64}, stream),
                     weight = numbers(DType::f32, {64}, stream);
-  OwnedTensor y(DType::f32, {8, 64});
-  return median_seconds(budget_s, [&] { rms_norm(x, weight, 1e-6f, y, stream); });
+  OwnedTensor y(DType::f32, {8, 64}, stream.device());
+  return median_seconds(budget_s, stream, [&] { rms_norm(x, weight, 1e-6f, y, stream); });
 }
 
 // Of a 3 x 3 x 3 convolution of 96 channels.
 double conv_rate(double budget_s, StreamRef stream) {
-  constexpr int64_t side = 32, channels = 96;
+  const int64_t side = stream.on_gpu() ? 256 : 32;
+  constexpr int64_t channels = 96;
   const ConvWeights weights(numbers(DType::f32, {channels, channels, 3, 3, 3}, stream), {}, 1,
                             stream);
   const OwnedTensor x = numbers(DType::f32, {side, side, channels}, stream);
-  OwnedTensor y(DType::f32, {side, side, channels});
+  OwnedTensor y(DType::f32, {side, side, channels}, stream.device());
   const std::array<ConstTensor, 3> frames{x, x, x};
-  const double flops = 2.0 * 27 * channels * channels * side * side;
-  return flops / median_seconds(budget_s, [&] {
+  const double flops = 2.0 * 27 * channels * channels * static_cast<double>(side * side);
+  return flops / median_seconds(budget_s, stream, [&] {
            conv(frames, weights, {1, 1, 1, 1}, false, y, stream);
          });
 }
@@ -139,11 +153,12 @@ double decode_rate(const RateProbe& p, double budget_s, StreamRef stream) {
   const Weights weights(p.vae, WeightsOf::vae);
   const VaeConfig config = read_vae_config(p.vae);
   VaeDecoder decoder(weights, config, stream);
-  const OwnedTensor latent =
-      numbers(DType::f32, {config.z_dim, p.latent_height, p.latent_width}, stream);
+  const OwnedTensor latent = numbers(DType::f32, {config.z_dim, p.latent_height, p.latent_width},
+                                     StreamRef(stream.pool()));
   const VaeDecoder::Sink sink = [](ConstTensor) {};
   decoder.decode(latent, sink, stream);
-  return p.decode_flops / median_seconds(budget_s, [&] { decoder.decode(latent, sink, stream); });
+  return p.decode_flops /
+         median_seconds(budget_s, stream, [&] { decoder.decode(latent, sink, stream); });
 }
 
 constexpr double kSmallDecode = 2e9;  // FLOP: below a tenth of a second anywhere

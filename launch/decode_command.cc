@@ -6,6 +6,7 @@
 #include "launch/log.h"
 #include "launch/machine.h"
 #include "launch/progress.h"
+#include "launch/work_device.h"
 #include "runtime/stream/latent_reader.h"
 #include "runtime/stream/video_output.h"
 
@@ -47,7 +48,6 @@ std::filesystem::path model_of(const RunIdentity& identity) {
 }  // namespace
 
 int run_decode(const DecodeOptions& options) {
-  check_device(options.device);
   const LatentReader reader(options.run);
   const std::filesystem::path model =
       options.model.empty() ? model_of(reader.identity()) : options.model;
@@ -60,7 +60,8 @@ int run_decode(const DecodeOptions& options) {
   VideoTarget target = target_of(options, reader, vae);
   target.tile = choose_vae_tile(options.vae_tiles, vae, id.height, id.width);
   ThreadPool pool(choose_threads(options.threads));
-  const StreamRef stream(pool);
+  WorkDevice device(choose_device(options.device), 0, pool);
+  const StreamRef stream = device.stream();
   VideoOutput video(
       folder, target, id.height * vae.spatial_factor, id.width * vae.spatial_factor,
       [](const std::string& notice) { log_warning("{}", notice); }, stream);

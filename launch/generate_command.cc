@@ -17,6 +17,7 @@
 #include "launch/run_output.h"
 #include "launch/together.h"
 #include "launch/trace_file.h"
+#include "launch/work_device.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
 #include "parallel/cost/cost_model.h"
@@ -77,7 +78,7 @@ class Generation {
     if (loopback_ > 0 || here == emitter) {
       const auto mode =
           report_.ranks == 1 ? StreamWriter::Mode::caller : StreamWriter::Mode::background;
-      output.emplace(job_, mode, pool, options_.progress);
+      output.emplace(job_, mode, pool, comm_.rank_on_node(), options_.progress);
     }
     begin_ = shared_start(output ? output->start() : RunStart{});
     const Clock::time_point text = Clock::now();
@@ -132,7 +133,9 @@ class Generation {
     together(
         comm_, "rank 0 to have encoded the prompts",
         [&] {
-          if (comm_.rank() == 0) mine = encode_prompts(job_, StreamRef(pool));
+          if (comm_.rank() != 0) return;
+          WorkDevice device(job_.config.device, comm_.rank_on_node(), pool);
+          mine = encode_prompts(job_, device.stream());
         },
         [&] {
           if (output) output->discard();
@@ -151,7 +154,7 @@ class Generation {
         comm_, "all ranks to have read their layers",
         [&] {
           made.emplace(job_, RankId{comm_.rank()}, begin_, limits_, prompts_, transport.get(),
-                       output ? &output->writer() : nullptr, pool, update);
+                       output ? &output->writer() : nullptr, pool, comm_.rank_on_node(), update);
         },
         [&] {
           if (output) output->discard();
@@ -202,7 +205,7 @@ class Generation {
             if (r == emitter) output.update(visits);
           };
           RankRun rank(job_, {r}, begin_, limits_, prompts_, transport.get(),
-                       r == emitter ? &output.writer() : nullptr, pool, update);
+                       r == emitter ? &output.writer() : nullptr, pool, r, update);
           rank.run();
           if (r == emitter) {
             stopped_by_ = rank.stopped_by();
@@ -229,7 +232,9 @@ class Generation {
     report_.stages = static_cast<int>(job_.plan.mesh.stages);
     report_.branches = static_cast<int>(job_.plan.mesh.branches);
     report_.precision = name(job_.compute);
-    report_.isa = name(active_isa());
+    const bool gpu = job_.config.device == DeviceChoice::cuda;
+    report_.device = gpu ? "cuda" : "cpu";
+    report_.isa = gpu ? device_name(job_.config.device) : std::string(name(active_isa()));
     report_.threads = threads_;
     report_.frames = job_.config.video.frames;
     report_.blocks = job_.plan.layout.blocks().value_or(0);
@@ -285,9 +290,10 @@ int end_job(Comm& comm, const Error& error) {
 
 }  // namespace
 
-int run_generate(const RunConfig& config, const GenerateOptions& options) {
+int run_generate(const RunConfig& asked, const GenerateOptions& options) {
   catch_stop_signals();  // a request that comes while the job starts is not lost
-  check_device(config.device);
+  RunConfig config = asked;
+  config.device = choose_device(config.device);
   const Deadline deadline{
       std::chrono::milliseconds(static_cast<int64_t>(options.deadline_s * 1000))};
   const std::unique_ptr<Comm> comm = make_comm(options.mpi, deadline);

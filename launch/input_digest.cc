@@ -8,6 +8,7 @@
 
 #include "kernels/base/isa.h"
 #include "launch/version.h"
+#include "launch/work_device.h"
 #include "runtime/model/weights_files.h"
 #include "runtime/stream/durable_file.h"
 #include "runtime/stream/sha256.h"
@@ -65,7 +66,10 @@ std::string input_digest(const RunConfig& config, const ModelFolder& folder) {
   return fmt::format("weights: {}\n", hash.hex());
 }
 
-std::string numerics(DType compute) {
+std::string numerics(DType compute, DeviceChoice device) {
+  if (device == DeviceChoice::cuda)
+    return fmt::format("numerics: {} cuda {} {} {}\n", kNumericsVersion, device_name(device),
+                       name(compute), cuda::library_versions());
   return fmt::format("numerics: {} cpu {} {} oneDNN {}\n", kNumericsVersion, name(active_isa()),
                      name(compute), onednn_version());
 }

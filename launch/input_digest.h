@@ -16,6 +16,6 @@ std::string input_digest(const RunConfig& config, const ModelFolder& folder);
 
 // "numerics: ...": device, vector instructions, precision and the library of matrix products. Other
 // ones may round differently.
-std::string numerics(DType compute);
+std::string numerics(DType compute, DeviceChoice device);
 
 }  // namespace longtake

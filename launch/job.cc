@@ -10,6 +10,7 @@
 #include "launch/memory_need.h"
 #include "launch/precomputed.h"
 #include "launch/version.h"
+#include "launch/work_device.h"
 #include "parallel/cost/cost_model.h"
 #include "runtime/model/prompt_encoder.h"
 
@@ -24,8 +25,6 @@ void check_available(const RunConfig& config) {
   if (config.parallel.workers > 0)
     fail(ExitCode::usage, "parallel.workers: attention workers are not in this version, found {}",
          config.parallel.workers);
-  if (config.parallel.transport == TransportChoice::nccl)
-    fail(ExitCode::usage, "parallel.transport: nccl is not in this version");
 }
 
 // What rank 0 draws or names is the same everywhere.
@@ -83,7 +82,8 @@ HardwareProfile share_hardware(const Job& job, Comm& comm, const JobRanks& ranks
     probe.seconds = seconds_to_measure(job.shape, job.plan);
     probe.vae = job.folder.vae;
     probe.memory_bytes = machine_memory_bytes() / ranks.on_node;
-    text = to_yaml(measure_rates(probe, StreamRef(pool)));
+    WorkDevice device(job.config.device, comm.rank_on_node(), pool);
+    text = to_yaml(measure_rates(probe, device.stream()));
   }
   text = comm.broadcast(text);
   HardwareProfile out = parse_hardware(text, "hardware of rank 0").profile(job.compute);
@@ -149,7 +149,7 @@ Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
   job.folder = read_model_folder(job.config.model);
   const ModelSizes sizes = sizes_of(job.folder);
   const RunShape shape = run_shape(job.config, sizes);
-  job.compute = choose_precision(job.config.precision);
+  job.compute = choose_precision(job.config.precision, job.config.device);
   job.channels = shape.channels, job.frames = shape.frames;
   job.height = shape.height, job.width = shape.width;
   job.plan = shape.plan;
@@ -160,7 +160,7 @@ Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
   if (!comm.all_same(weights))
     fail(ExitCode::bad_data, "the ranks read different weights under {}",
          job.config.model.string());
-  const std::string numbers = numerics(job.compute);
+  const std::string numbers = numerics(job.compute, job.config.device);
   if (!comm.all_same(numbers))
     fail(ExitCode::usage,
          "the ranks would round differently (rank {}: {}); LONGTAKE_ISA can make them the same",

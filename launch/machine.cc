@@ -35,7 +35,9 @@ int64_t choose_vae_tile(std::optional<int64_t> asked, const VaeConfig& vae, int6
   return kSide;
 }
 
-DType choose_precision(Precision precision) {
+DType choose_precision(Precision precision, DeviceChoice device) {
+  if (precision == Precision::automatic)
+    return device == DeviceChoice::cuda ? DType::bf16 : DType::f32;
   return precision == Precision::bf16 ? DType::bf16 : DType::f32;
 }
 
@@ -50,12 +52,6 @@ std::string processor_name() {
     if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
   }
   return "unknown";
-}
-
-void check_device(DeviceChoice device) {
-  if (device == DeviceChoice::cuda)
-    fail(ExitCode::usage,
-         "device cuda: this longtake was built without CUDA (see longtake --version)");
 }
 
 }  // namespace longtake

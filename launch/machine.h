@@ -17,13 +17,11 @@ int choose_threads(int asked);
 // h x w latents would take more than half of the machine's memory: then 256. Says so in the log.
 int64_t choose_vae_tile(std::optional<int64_t> asked, const VaeConfig& vae, int64_t h, int64_t w);
 
-// auto is f32 on the CPU: exact, and the speed of bf16 needs a processor that multiplies it.
-DType choose_precision(Precision precision);
+// auto is bf16 on a GPU and f32 on the CPU: exact, and the speed of bf16 needs a processor that
+// multiplies it.
+DType choose_precision(Precision precision, DeviceChoice device);
 
 double machine_memory_bytes();  // physical, of the whole machine
 std::string processor_name();   // "AMD EPYC 9655 96-Core Processor"
-
-// This build runs on the CPU only; fails with ExitCode::usage when CUDA is asked for.
-void check_device(DeviceChoice device);
 
 }  // namespace longtake

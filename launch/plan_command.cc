@@ -60,7 +60,7 @@ class Planning {
   }
 
   void find_hardware() {
-    const DType compute = choose_precision(config_.precision);
+    const DType compute = choose_precision(config_.precision, config_.device);
     if (result_.slots) {
       result_.hardware = "uniform: every visit of a stage takes one slot, links are free";
       return;

@@ -21,8 +21,13 @@ RankId emitting_rank(const Mesh& mesh) {
 
 RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
                  const PromptSet& prompts, Transport* transport, StreamWriter* writer,
-                 ThreadPool& pool, Update update)
-    : job_(job), rank_(rank), writer_(writer), pool_(pool), solver_(job.solver()), noise_(job) {
+                 ThreadPool& pool, int rank_on_node, Update update)
+    : job_(job),
+      rank_(rank),
+      writer_(writer),
+      device_(job.config.device, rank_on_node, pool),
+      solver_(job.solver()),
+      noise_(job) {
   read_model(start, prompts);
   ExecutorSpec spec;
   spec.plan = job.plan;
@@ -41,7 +46,7 @@ RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLi
   parts.progress = std::move(update);
   parts.state = state_ ? &*state_ : nullptr;
   parts.after_sweep = [this](int64_t sweep) { return checkpointer_->after_sweep(sweep); };
-  executor_.emplace(spec, parts, StreamRef(pool));
+  executor_.emplace(spec, parts, device_.stream());
   open_checkpoints(start, limits, transport);
 }
 
@@ -53,7 +58,7 @@ void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
   stage.compute = job_.compute;
   stage.timesteps = solver_->schedule().timesteps;
   stage.one_block = job_.plan.layout.blocks() == 1;
-  model_.emplace(job_.folder, job_.guidance(), prompts, stage, StreamRef(pool_));
+  model_.emplace(job_.folder, job_.guidance(), prompts, stage, device_.stream());
   if (start.sweep > 0 && !PlanMaker(job_.plan, start.sweep).done()) {
     reader_.emplace(job_.config.output.run);
     const auto& states = reader_->log().states;
@@ -98,7 +103,7 @@ RankReport RankRun::report() const {
   out.weight_bytes = model_->weight_bytes();
   out.buffer_bytes = executor_->buffer_bytes();
   out.peak_bytes = peak_resident_bytes();
-  out.device_peak_bytes = Buffer::peak_bytes();
+  out.device_peak_bytes = device_.peak_bytes();
   out.load_s = load_s_;
   const double compute = seconds_of<Embed>(t) + seconds_of<Forward>(t) + seconds_of<Head>(t);
   out.run_s = executor_->run_seconds();

@@ -9,6 +9,7 @@
 #include "launch/job.h"
 #include "launch/report.h"
 #include "launch/run_limits.h"
+#include "launch/work_device.h"
 #include "runtime/exec/executor.h"
 #include "runtime/stream/checkpoint.h"
 #include "runtime/stream/state_file.h"
@@ -26,7 +27,7 @@ class RankRun {
   // `writer` on the emitting rank, else null; `transport` may be null for one rank.
   RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
           const PromptSet& prompts, Transport* transport, StreamWriter* writer, ThreadPool& pool,
-          Update update);
+          int rank_on_node, Update update);
 
   void run();
   // Why it stopped before the end, at a commit; empty: it did not.
@@ -41,7 +42,7 @@ class RankRun {
   const Job& job_;
   RankId rank_;
   StreamWriter* writer_;
-  ThreadPool& pool_;
+  WorkDevice device_;
   std::unique_ptr<Solver> solver_;
   NoiseSource noise_;
   double load_s_ = 0;

@@ -19,10 +19,12 @@ double percentile(std::vector<double> sorted, double share) {
 
 }  // namespace
 
-RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress)
+RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, int rank_on_node,
+                     bool progress)
     : store_(job.config.output.run, job.identity()),
       discard_unused_(store_),
       start_(start_of(job, store_)),
+      device_(job.config.device, rank_on_node, pool),
       progress_(progress) {
   if (!store_.notice().empty()) log_warning("{}", store_.notice());
   const RunConfig& c = job.config;
@@ -36,7 +38,7 @@ RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, 
                              choose_vae_tile(c.output.vae_tiles, vae, job.height, job.width)};
     video_.emplace(
         job.folder, target, c.video.height, c.video.width,
-        [](const std::string& notice) { log_warning("{}", notice); }, StreamRef(pool));
+        [](const std::string& notice) { log_warning("{}", notice); }, device_.stream());
   }
   const int64_t finished = finished_before(job.plan, start_.sweep);
   writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool, finished, choose_threads(0));

@@ -7,13 +7,15 @@
 #include "launch/job.h"
 #include "launch/progress.h"
 #include "launch/report.h"
+#include "launch/work_device.h"
 #include "runtime/stream/stream_writer.h"
 
 namespace longtake {
 
 class RunOutput {
  public:
-  RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, bool progress);
+  RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, int rank_on_node,
+            bool progress);
 
   StreamWriter& writer() { return *writer_; }
   const RunStart& start() const { return start_; }  // where the run begins or goes on
@@ -42,6 +44,7 @@ class RunOutput {
   LatentStore store_;
   DiscardUnused discard_unused_;  // after the writer has stopped and the video is gone
   RunStart start_;
+  WorkDevice device_;  // of the decoder
   std::optional<VideoOutput> video_;
   std::optional<StreamWriter> writer_;
   Progress progress_;

@@ -58,8 +58,9 @@ RunShape run_shape(const RunConfig& config, const ModelSizes& sizes) {
 }
 
 ModelShape model_shape(const RunConfig& config, const ModelSizes& sizes, const RunShape& shape) {
-  ModelShape out = shape_of(sizes, shape.height, shape.width, choose_precision(config.precision),
-                            !config.output.latents_only);
+  ModelShape out =
+      shape_of(sizes, shape.height, shape.width, choose_precision(config.precision, config.device),
+               !config.output.latents_only);
   // A video of one block uses one expert after the other.
   out.experts = shape.plan.layout.blocks() == 1 ? 1 : sizes.experts;
   return out;

@@ -18,7 +18,11 @@ struct WorkClock {
 
 namespace cuda {
 class Stream;
-}
+// Adds the seconds of the GPU's work between two points of the stream to *to, at its next
+// synchronize().
+int begin_interval(Stream& stream);
+void end_interval(Stream& stream, int begin, double* to);
+}  // namespace cuda
 
 class StreamRef {
  public:
@@ -39,6 +43,8 @@ class StreamRef {
 
   // Waits until all work of the stream is done; on the CPU it always is.
   void synchronize() const;
+  // A thread that uses a stream of a GPU which another thread made calls this first.
+  void make_current() const;
 
  private:
   Device device_;
@@ -51,9 +57,20 @@ class StreamRef {
 class TimedWork {
  public:
   TimedWork(StreamRef stream, double WorkClock::*part)
-      : clock_(stream.clock()), part_(part), start_(clock_ ? now() : 0) {}
+      : to_(stream.clock() ? &(stream.clock()->*part) : nullptr),
+        gpu_(stream.on_gpu() ? &stream.cuda() : nullptr) {
+    if (!to_) return;
+    if (gpu_)
+      begin_ = cuda::begin_interval(*gpu_);
+    else
+      start_ = now();
+  }
   ~TimedWork() {
-    if (clock_) clock_->*part_ += now() - start_;
+    if (!to_) return;
+    if (gpu_)
+      cuda::end_interval(*gpu_, begin_, to_);
+    else
+      *to_ += now() - start_;
   }
   TimedWork(const TimedWork&) = delete;
   TimedWork& operator=(const TimedWork&) = delete;
@@ -63,9 +80,10 @@ class TimedWork {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
   }
-  WorkClock* clock_;
-  double WorkClock::*part_;
-  double start_;
+  double* to_;
+  cuda::Stream* gpu_;
+  int begin_ = 0;
+  double start_ = 0;
 };
 
 }  // namespace longtake

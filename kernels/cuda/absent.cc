@@ -26,6 +26,7 @@ StreamRef::StreamRef(cuda::Stream&, ThreadPool&, WorkClock*) {
   absent();
 }
 void StreamRef::synchronize() const {}
+void StreamRef::make_current() const {}
 
 namespace cuda {
 
@@ -39,6 +40,9 @@ bool compiled_in() {
 std::vector<DeviceInfo> devices(std::string* why) {
   if (why) *why = kWhy;
   return {};
+}
+std::string library_versions() {
+  absent();
 }
 
 Stream::Stream(int, Priority) {
@@ -54,6 +58,12 @@ Gemm& Stream::gemm() {
   absent();
 }
 Dnn& Stream::dnn() {
+  absent();
+}
+int begin_interval(Stream&) {
+  absent();
+}
+void end_interval(Stream&, int, double*) {
   absent();
 }
 void* Stream::scratch(size_t, int) {

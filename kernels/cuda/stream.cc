@@ -63,6 +63,7 @@ Stream::Stream(int device, Priority priority) : device_(device) {
 Stream::~Stream() {
   if (handle_) {
     (void)cudaStreamSynchronize(handle_);
+    for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
     (void)cudaStreamDestroy(handle_);
   }
 }
@@ -77,6 +78,40 @@ void Stream::make_current() const {
 
 void Stream::synchronize() {
   LT_CUDA(cudaStreamSynchronize(handle_));
+  for (const Interval& i : intervals_) {
+    float milliseconds = 0;
+    LT_CUDA(cudaEventElapsedTime(&milliseconds, events_[static_cast<size_t>(i.begin)],
+                                 events_[static_cast<size_t>(i.end)]));
+    *i.to += 1e-3 * static_cast<double>(milliseconds);
+  }
+  intervals_.clear();
+  events_used_ = 0;
+}
+
+int Stream::record_event() {
+  if (events_used_ == events_.size()) {
+    cudaEvent_t event = nullptr;
+    LT_CUDA(cudaEventCreate(&event));
+    events_.push_back(event);
+  }
+  LT_CUDA(cudaEventRecord(events_[events_used_], handle_));
+  return static_cast<int>(events_used_++);
+}
+
+int Stream::begin_interval() {
+  return record_event();
+}
+
+void Stream::end_interval(int begin, double* to) {
+  intervals_.push_back({begin, record_event(), to});
+}
+
+int begin_interval(Stream& stream) {
+  return stream.begin_interval();
+}
+
+void end_interval(Stream& stream, int begin, double* to) {
+  stream.end_interval(begin, to);
 }
 
 Gemm& Stream::gemm() {
@@ -117,6 +152,10 @@ StreamRef::StreamRef(cuda::Stream& stream, ThreadPool& pool, WorkClock* clock)
       cuda_(&stream),
       pool_(&pool),
       clock_(clock) {}
+
+void StreamRef::make_current() const {
+  if (cuda_) cuda_->make_current();
+}
 
 void StreamRef::synchronize() const {
   if (cuda_) cuda_->synchronize();

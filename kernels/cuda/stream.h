@@ -10,6 +10,7 @@
 #include "kernels/base/device.h"
 
 struct CUstream_st;  // cudaStream_t
+struct CUevent_st;   // cudaEvent_t
 
 namespace longtake::cuda {
 
@@ -27,6 +28,9 @@ struct DeviceInfo {
 bool compiled_in();
 // GPUs that this process can use; empty without a driver, with the reason in `why`.
 std::vector<DeviceInfo> devices(std::string* why = nullptr);
+
+// Of the libraries whose choice of algorithm decides the bits: "cuBLASLt 13.1.0, cuDNN 9.19.0".
+std::string library_versions();
 
 class Arena;
 class Gemm;  // kernels/cuda/gemm.h
@@ -47,6 +51,9 @@ class Stream {
   const DeviceInfo& info() const { return info_; }
   DeviceMemory& memory();
   void synchronize();
+  // See kernels/base/stream.h.
+  int begin_interval();
+  void end_interval(int begin, double* to);
   // The calling thread issues to this stream's GPU from now on.
   void make_current() const;
 
@@ -68,7 +75,16 @@ class Stream {
   std::unique_ptr<Arena> arena_;
   std::unique_ptr<Gemm> gemm_;
   std::unique_ptr<Dnn> dnn_;
-  static constexpr int kSlots = 4;
+  // Events are used again; an interval waits here for the next synchronize().
+  int record_event();
+  std::vector<CUevent_st*> events_;
+  size_t events_used_ = 0;
+  struct Interval {
+    int begin, end;
+    double* to;
+  };
+  std::vector<Interval> intervals_;
+  static constexpr int kSlots = 8;
   struct Scratch {
     void* data = nullptr;
     size_t bytes = 0;

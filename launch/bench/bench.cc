@@ -11,7 +11,10 @@
 
 #include "kernels/base/error.h"
 #include "kernels/base/isa.h"
+#include "kernels/copy.h"
 #include "kernels/cpu/peak.h"
+#include "kernels/linear.h"
+#include "launch/bench/normal_numbers.h"
 #include "launch/machine.h"
 
 namespace longtake {
@@ -40,10 +43,12 @@ struct Seconds {
   double wall, cpu;
 };
 
-Seconds seconds_of(const std::function<void()>& work, int64_t calls) {
+Seconds seconds_of(const std::function<void()>& work, int64_t calls,
+                   const std::function<void()>& finish) {
   const double cpu = cpu_seconds();
   const auto begin = Clock::now();
   for (int64_t i = 0; i < calls; ++i) work();
+  if (finish) finish();
   const auto n = static_cast<double>(calls);
   return {std::chrono::duration<double>(Clock::now() - begin).count() / n,
           (cpu_seconds() - cpu) / n};
@@ -78,14 +83,14 @@ double measure_core_peak(DType dtype, int threads) {
 }
 
 BenchTiming time_work(int repeat, double amount, const std::function<void()>& work,
-                      const std::function<double()>& peak) {
+                      const std::function<double()>& peak, const std::function<void()>& finish) {
   LT_CHECK(repeat >= 1, "expected at least one repetition, found {}", repeat);
-  const double first = std::min(seconds_of(work, 1).wall, seconds_of(work, 1).wall);
+  const double first = std::min(seconds_of(work, 1, finish).wall, seconds_of(work, 1, finish).wall);
   const auto calls = static_cast<int64_t>(std::clamp(kShortest_s / first, 1.0, 1e5));
   std::vector<double> seconds, cpu, shares;
   for (int i = 0; i < repeat; ++i) {
     const double at_most = peak ? peak() : 0;
-    const Seconds one = seconds_of(work, calls);
+    const Seconds one = seconds_of(work, calls, finish);
     seconds.push_back(one.wall);
     cpu.push_back(one.cpu);
     shares.push_back(at_most > 0 ? amount / seconds.back() / at_most : 0);
@@ -94,11 +99,71 @@ BenchTiming time_work(int repeat, double amount, const std::function<void()>& wo
   return {*low, median(seconds), *high, median(cpu), median(shares)};
 }
 
+// A square bf16 (or f32) product, large enough for the GPU's full rate.
+struct BenchDevice::Product {
+  static constexpr int64_t kSide = 8192;
+  DType dtype;
+  Linear weight;
+  OwnedTensor x, y;
+};
+
+BenchDevice::BenchDevice(const BenchSetup& setup)
+    : setup_(setup), pool_(setup.threads), device_(setup.device, 0, pool_) {}
+
+OwnedTensor BenchDevice::normal(DType dtype, Shape shape, uint64_t seed) {
+  OwnedTensor host = normal_tensor(dtype, shape, seed);
+  return setup_.device == DeviceChoice::cuda ? to_device(host, stream()) : std::move(host);
+}
+
+double BenchDevice::peak(DType dtype) {
+  if (setup_.device == DeviceChoice::cpu) return measure_core_peak(dtype, setup_.threads);
+  constexpr int64_t n = Product::kSide;
+  const StreamRef s = stream();
+  if (!product_ || product_->dtype != dtype) {
+    const OwnedTensor weight = normal_tensor(dtype, {n, n}, 11);
+    product_ = std::make_shared<Product>(Product{dtype, Linear(weight, {}, dtype, s),
+                                                 normal(dtype, {n, n}, 12),
+                                                 OwnedTensor(dtype, {n, n}, s.device())});
+    linear({.x = product_->x, .y = product_->y}, product_->weight, s);
+    s.synchronize();
+  }
+  constexpr int64_t kCalls = 4;
+  const auto work = [&] { linear({.x = product_->x, .y = product_->y}, product_->weight, s); };
+  return 2.0 * n * n * n / seconds_of(work, kCalls, [&] { s.synchronize(); }).wall;
+}
+
+BenchRow BenchDevice::measure(double flops, const std::function<void()>& work) {
+  BenchRow row;
+  const StreamRef s = stream();
+  row.time = time_work(
+      setup_.repeat, flops, work, [&] { return peak(setup_.dtype); }, [&] { s.synchronize(); });
+  row.rate = flops / row.time.median_s * 1e-9;
+  row.unit = "GFLOP/s";
+  row.peak_share = row.time.share;
+  return row;
+}
+
+BenchRow BenchDevice::measure_once(DType dtype, double flops, const std::function<void()>& work) {
+  BenchRow row;
+  const double at_most = peak(dtype);
+  const StreamRef s = stream();
+  const double seconds = seconds_of(work, 1, [&] { s.synchronize(); }).wall;
+  row.time = {seconds, seconds, seconds, 0, flops / seconds / at_most};
+  row.rate = flops / seconds * 1e-9;
+  row.unit = "GFLOP/s";
+  row.peak_share = row.time.share;
+  return row;
+}
+
 BenchReport::BenchReport(std::string name, const BenchSetup& setup)
     : name_(std::move(name)), setup_(setup) {
-  fmt::print("# longtake bench {}: {}, {} cores, {}, {} thread{}, {} repetitions\n", name_,
-             processor_name(), std::thread::hardware_concurrency(), longtake::name(active_isa()),
-             setup_.threads, setup_.threads == 1 ? "" : "s", setup_.repeat);
+  if (setup_.device == DeviceChoice::cuda)
+    fmt::print("# longtake bench {}: {}, {} repetitions; peak: a product of 8192 x 8192\n", name_,
+               device_name(setup_.device), setup_.repeat);
+  else
+    fmt::print("# longtake bench {}: {}, {} cores, {}, {} thread{}, {} repetitions\n", name_,
+               processor_name(), std::thread::hardware_concurrency(), longtake::name(active_isa()),
+               setup_.threads, setup_.threads == 1 ? "" : "s", setup_.repeat);
 }
 
 void BenchReport::print_header(const BenchRow& row) const {
@@ -127,6 +192,7 @@ void BenchReport::close() {
   if (setup_.json.empty()) return;
   nlohmann::ordered_json j;
   j["name"] = name_;
+  j["device"] = device_name(setup_.device);
   j["machine"] = {{"cpu", processor_name()},
                   {"cores", std::thread::hardware_concurrency()},
                   {"isa", longtake::name(active_isa())},

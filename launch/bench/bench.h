@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +13,8 @@
 #include <vector>
 
 #include "kernels/base/dtype.h"
+#include "kernels/base/tensor.h"
+#include "launch/work_device.h"
 
 namespace longtake {
 
@@ -30,6 +33,7 @@ struct BenchSetup {
   int64_t first_layer = 0, last_layer = 2;     // of a stage: [first, last)
   int64_t block = 8, overlap = 4;              // latent frames of own tokens, of each neighbour
   DType dtype = DType::f32;                    // f32 or bf16
+  DeviceChoice device = DeviceChoice::cpu;     // chosen
   int threads = 1;
   int repeat = 5;
   bool mpi = false;              // started by mpirun
@@ -59,11 +63,36 @@ struct BenchRow {
 // with the active instruction set (f32 where it has no bf16 products). Takes a few milliseconds.
 double measure_core_peak(DType dtype, int threads);
 
+// The device that a bench runs on, and its peak.
+class BenchDevice {
+ public:
+  explicit BenchDevice(const BenchSetup& setup);
+
+  StreamRef stream() { return device_.stream(); }
+  // Standard normal numbers on the device.
+  OwnedTensor normal(DType dtype, Shape shape, uint64_t seed);
+  // FLOP/s that were measured just now: of the cores, or of a large product on the GPU.
+  double peak(DType dtype);
+  // Time, rate and share of the peak of `work`, which does `flops` operations in setup's dtype.
+  BenchRow measure(double flops, const std::function<void()>& work);
+  // The same of one call, for what takes long.
+  BenchRow measure_once(DType dtype, double flops, const std::function<void()>& work);
+
+ private:
+  struct Product;  // of the GPU's peak
+  const BenchSetup& setup_;
+  ThreadPool pool_;
+  WorkDevice device_;
+  std::shared_ptr<Product> product_;
+};
+
 // Calls `work` (`amount` operations or bytes) `repeat` times after a warm-up; short work is called
 // several times per repetition. `peak` is measured before every repetition, so that a busy or
 // throttled machine changes both alike; it may be empty.
+// `finish`, if any, ends every repetition: it waits for a GPU.
 BenchTiming time_work(int repeat, double amount, const std::function<void()>& work,
-                      const std::function<double()>& peak);
+                      const std::function<double()>& peak,
+                      const std::function<void()>& finish = {});
 
 // Prints a header line before the first row and every row when it is added.
 class BenchReport {

@@ -5,6 +5,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/base/error.h"
+#include "kernels/copy.h"
 #include "kernels/reference/attention.h"
 #include "launch/bench/bench.h"
 #include "launch/bench/normal_numbers.h"
@@ -28,11 +29,11 @@ std::vector<double> head_rows(const OwnedTensor& x, int64_t head, int64_t begin,
 struct Problem {
   OwnedTensor q, k, v, out;
 
-  Problem(const BenchSetup& o, int64_t tokens, int64_t keys)
-      : q(normal_tensor(o.dtype, {tokens, o.heads, o.head_dim}, 1)),
-        k(normal_tensor(o.dtype, {keys, o.heads, o.head_dim}, 2)),
-        v(normal_tensor(o.dtype, {keys, o.heads, o.head_dim}, 3)),
-        out(o.dtype, {tokens, o.heads, o.head_dim}) {}
+  Problem(const BenchSetup& o, BenchDevice& device, int64_t tokens, int64_t keys)
+      : q(device.normal(o.dtype, {tokens, o.heads, o.head_dim}, 1)),
+        k(device.normal(o.dtype, {keys, o.heads, o.head_dim}, 2)),
+        v(device.normal(o.dtype, {keys, o.heads, o.head_dim}, 3)),
+        out(o.dtype, {tokens, o.heads, o.head_dim}, device.stream().device()) {}
 
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(q.dim(2))); }
 
@@ -47,10 +48,11 @@ struct Problem {
   }
 
   // |out - reference| / |reference| of one query of one head.
-  double error(int64_t head, int64_t query) const {
-    const auto one = head_rows(q, head, query, query + 1),
-               got = head_rows(out, head, query, query + 1);
-    const auto keys = head_rows(k, head, 0, k.dim(0)), values = head_rows(v, head, 0, v.dim(0));
+  double error(int64_t head, int64_t query, StreamRef stream) const {
+    const auto one = head_rows(to_host(q, stream), head, query, query + 1),
+               got = head_rows(to_host(out, stream), head, query, query + 1);
+    const auto keys = head_rows(to_host(k, stream), head, 0, k.dim(0)),
+               values = head_rows(to_host(v, stream), head, 0, v.dim(0));
     std::vector<double> expected(got.size());
     reference::attention_row({1, k.dim(0), 1, k.dim(2), scale(), one, keys, values, {}, {}, {}}, 0,
                              0, expected);
@@ -66,29 +68,23 @@ struct Problem {
 }  // namespace
 
 void bench_attention(const BenchSetup& setup) {
-  ThreadPool pool(setup.threads);
-  const StreamRef stream(pool);
+  BenchDevice device(setup);
+  const StreamRef stream = device.stream();
   BenchReport report("attention", setup);
   for (const int64_t tokens : setup.tokens) {
     const int64_t keys = setup.kv_tokens > 0 ? setup.kv_tokens : tokens;
     LT_CHECK(tokens > 0, "bench attention: expected a positive number of tokens, found {}", tokens);
-    Problem problem(setup, tokens, keys);
+    Problem problem(setup, device, tokens, keys);
     const double flops = 4.0 * static_cast<double>(tokens * keys * setup.heads * setup.head_dim);
-    BenchRow row;
-    row.time = time_work(
-        setup.repeat, flops, [&] { problem.run(stream); },
-        [&] { return measure_core_peak(setup.dtype, setup.threads); });
+    BenchRow row = device.measure(flops, [&] { problem.run(stream); });
     row.labels = {{"tokens", tokens},
                   {"kv_tokens", keys},
                   {"heads", setup.heads},
                   {"head_dim", setup.head_dim},
                   {"dtype", std::string(name(setup.dtype))}};
-    row.rate = flops / row.time.median_s * 1e-9;
-    row.unit = "GFLOP/s";
-    row.peak_share = row.time.share;
     row.error = 0;
     for (const int64_t query : {int64_t{0}, tokens / 2, tokens - 1})
-      row.error = std::max(*row.error, problem.error(query % setup.heads, query));
+      row.error = std::max(*row.error, problem.error(query % setup.heads, query, stream));
     report.add(std::move(row));
   }
   report.close();

@@ -40,8 +40,8 @@ double flops_of(const UnitRange& units, const TransformerConfig& c, int64_t toke
 }  // namespace
 
 void bench_block(const BenchSetup& setup) {
-  ThreadPool pool(setup.threads);
-  const StreamRef stream(pool);
+  BenchDevice device(setup);
+  const StreamRef stream = device.stream();
   const TransformerConfig config = one_layer(setup);
   LT_CHECK(config.dim() == setup.dim, "bench block: {} heads of {} channels are not {}",
            setup.heads, setup.head_dim, setup.dim);
@@ -56,13 +56,10 @@ void bench_block(const BenchSetup& setup) {
       const Modulation modulation = model.modulate(std::array{500.0}, {}, stream);
       const TextContext text = model.text_context(
           normal_tensor(DType::f32, {config.text_length, config.text_dim}, 2), stream);
-      OwnedTensor x = normal_tensor(DType::f32, {tokens, config.dim()}, 3);
+      OwnedTensor x = device.normal(DType::f32, {tokens, config.dim()}, 3);
       const Visit visit{.grid = {1, 1, tokens}, .modulation = &modulation, .text = &text};
       const double flops = flops_of(part.units, config, tokens);
-      BenchRow row;
-      row.time = time_work(
-          setup.repeat, flops, [&] { model.forward(x, visit, stream); },
-          [&] { return measure_core_peak(setup.dtype, setup.threads); });
+      BenchRow row = device.measure(flops, [&] { model.forward(x, visit, stream); });
       row.labels = {{"part", std::string(part.name)},
                     {"tokens", tokens},
                     {"dim", config.dim()},
@@ -70,9 +67,6 @@ void bench_block(const BenchSetup& setup) {
                     {"ffn", config.ffn_dim},
                     {"dtype", std::string(name(setup.dtype))},
                     {"GFLOP", static_cast<int64_t>(flops * 1e-9 + 0.5)}};
-      row.rate = flops / row.time.median_s * 1e-9;
-      row.unit = "GFLOP/s";
-      row.peak_share = row.time.share;
       report.add(std::move(row));
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/copy.h"
 #include "kernels/linear.h"
 #include "kernels/reference/linear.h"
 #include "launch/bench/bench.h"
@@ -31,15 +32,15 @@ struct Product {
 
 class Problem {
  public:
-  Problem(const Product& product, int64_t rows, DType dtype, StreamRef stream)
+  Problem(const Product& product, int64_t rows, DType dtype, BenchDevice& device)
       : product_(product),
-        x_(normal_tensor(dtype, {rows, product.in}, 1)),
+        x_(device.normal(dtype, {rows, product.in}, 1)),
         weight_(normal_tensor(dtype, {product.out, product.in}, 2)),
         bias_(normal_tensor(DType::f32, {product.out}, 3)),
-        gate_(normal_tensor(DType::f32, {1, product.out}, 4)),
-        y_(product.residual ? DType::f32 : dtype, {rows, product.out}),
-        packed_(weight_, bias_, dtype, stream) {
-    y_.fill_zero();
+        gate_(device.normal(DType::f32, {1, product.out}, 4)),
+        y_(product.residual ? DType::f32 : dtype, {rows, product.out}, device.stream().device()),
+        packed_(weight_, bias_, dtype, device.stream()) {
+    fill_zero(y_, device.stream());
   }
 
   void run(StreamRef stream) {
@@ -55,20 +56,21 @@ class Problem {
 
   // |y - reference| / |reference| of one row.
   double error(int64_t row, StreamRef stream) {
-    y_.fill_zero();
+    fill_zero(y_, stream);
     run(stream);
+    const OwnedTensor x = to_host(x_, stream), y = to_host(y_, stream), g = to_host(gate_, stream);
     const bool gelu = product_.activation == Activation::gelu_tanh;
     std::vector<double> weight, bias = row_of_vector(bias_);
     for (int64_t i = 0; i < weight_.numel(); ++i) weight.push_back(value(weight_, i));
     const auto expected =
-        reference::linear(row_of(x_, row), weight, bias,
+        reference::linear(row_of(x, row), weight, bias,
                           gelu ? reference::Activation::gelu_tanh : reference::Activation::none, 1,
                           product_.in, product_.out);
     double difference = 0, length = 0;
     for (int64_t j = 0; j < product_.out; ++j) {
-      const double gate = product_.residual ? value(gate_, j) : 1.0;
+      const double gate = product_.residual ? value(g, j) : 1.0;
       const double e = gate * expected[static_cast<size_t>(j)];
-      const double d = value(y_, row * product_.out + j) - e;
+      const double d = value(y, row * product_.out + j) - e;
       difference += d * d;
       length += e * e;
     }
@@ -92,8 +94,8 @@ class Problem {
 }  // namespace
 
 void bench_gemm(const BenchSetup& setup) {
-  ThreadPool pool(setup.threads);
-  const StreamRef stream(pool);
+  BenchDevice device(setup);
+  const StreamRef stream = device.stream();
   BenchReport report("gemm", setup);
   const Product products[] = {
       {"project", setup.dim, setup.dim, Activation::none, false},
@@ -103,19 +105,13 @@ void bench_gemm(const BenchSetup& setup) {
   };
   for (const int64_t tokens : setup.tokens) {
     for (const Product& product : products) {
-      Problem problem(product, tokens, setup.dtype, stream);
-      BenchRow row;
-      row.time = time_work(
-          setup.repeat, problem.flops(), [&] { problem.run(stream); },
-          [&] { return measure_core_peak(setup.dtype, setup.threads); });
+      Problem problem(product, tokens, setup.dtype, device);
+      BenchRow row = device.measure(problem.flops(), [&] { problem.run(stream); });
       row.labels = {{"part", std::string(product.part)},
                     {"rows", tokens},
                     {"in", product.in},
                     {"out", product.out},
                     {"dtype", std::string(name(setup.dtype))}};
-      row.rate = problem.flops() / row.time.median_s * 1e-9;
-      row.unit = "GFLOP/s";
-      row.peak_share = row.time.share;
       row.error = std::max(problem.error(0, stream), problem.error(tokens - 1, stream));
       report.add(std::move(row));
     }

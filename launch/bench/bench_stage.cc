@@ -67,8 +67,8 @@ double layer_flops(const TransformerConfig& c, int64_t tokens, int64_t context) 
 }  // namespace
 
 void bench_stage(const BenchSetup& setup) {
-  ThreadPool pool(setup.threads);
-  const StreamRef stream(pool);
+  BenchDevice device(setup);
+  const StreamRef stream = device.stream();
   const TransformerConfig config = stage_config(setup);
   const int64_t layers = setup.last_layer - setup.first_layer;
   LT_CHECK(config.dim() == setup.dim, "bench stage: {} heads of {} channels are not {}",
@@ -91,25 +91,21 @@ void bench_stage(const BenchSetup& setup) {
     FeatureCache cache(std::vector<LayerRange>(kBranches, own), rows, config.dim(), setup.dtype,
                        stream);
     Neighbours features(cache, rows);
-    const OwnedTensor numbers = normal_tensor(setup.dtype, {rows, config.dim()}, 4);
+    const OwnedTensor numbers = device.normal(setup.dtype, {rows, config.dim()}, 4);
     for (int64_t layer = setup.first_layer; layer < setup.last_layer; ++layer)
       features.fill(layer, {numbers, numbers});
     std::array<OwnedTensor, kBranches> x;
-    for (OwnedTensor& own : x) own = normal_tensor(DType::f32, {tokens, config.dim()}, 3);
+    for (OwnedTensor& own : x) own = device.normal(DType::f32, {tokens, config.dim()}, 3);
     const Visit visit{{setup.block, 1, frame}, &modulation,  &text, &features,
                       setup.overlap,           setup.overlap};
     const double flops =
         static_cast<double>(kBranches * layers) * layer_flops(config, tokens, 2 * rows);
-    BenchRow row;
-    row.time = time_work(
-        setup.repeat, flops,
-        [&] {
-          for (int64_t branch = 0; branch < kBranches; ++branch) {
-            features.choose(branch);
-            model.forward(x[static_cast<size_t>(branch)], visit, stream);
-          }
-        },
-        [&] { return measure_core_peak(setup.dtype, setup.threads); });
+    BenchRow row = device.measure(flops, [&] {
+      for (int64_t branch = 0; branch < kBranches; ++branch) {
+        features.choose(branch);
+        model.forward(x[static_cast<size_t>(branch)], visit, stream);
+      }
+    });
     row.labels = {{"layers", fmt::format("{}:{}", setup.first_layer, setup.last_layer)},
                   {"tokens", tokens},
                   {"context", 2 * rows},
@@ -119,9 +115,6 @@ void bench_stage(const BenchSetup& setup) {
                   {"ffn", config.ffn_dim},
                   {"dtype", std::string(name(setup.dtype))},
                   {"GFLOP", static_cast<int64_t>(flops * 1e-9 + 0.5)}};
-    row.rate = flops / row.time.median_s * 1e-9;
-    row.unit = "GFLOP/s";
-    row.peak_share = row.time.share;
     report.add(std::move(row));
   }
   report.close();

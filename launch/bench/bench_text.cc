@@ -7,8 +7,8 @@
 namespace longtake {
 
 void bench_text(const BenchSetup& setup) {
-  ThreadPool pool(setup.threads);
-  const StreamRef stream(pool);
+  BenchDevice device(setup);
+  const StreamRef stream = device.stream();
   TextEncoderConfig config;
   config.vocab = 256;
   config.d_model = setup.dim;
@@ -30,10 +30,7 @@ void bench_text(const BenchSetup& setup) {
     const double layer =
         8 * n * d * inner + 4 * n * n * inner + 6 * n * d * static_cast<double>(config.d_ff);
     const double flops = static_cast<double>(config.layers) * layer;
-    BenchRow row;
-    row.time = time_work(
-        setup.repeat, flops, [&] { encoder.encode(ids, stream); },
-        [&] { return measure_core_peak(setup.dtype, setup.threads); });
+    BenchRow row = device.measure(flops, [&] { encoder.encode(ids, stream); });
     row.labels = {{"tokens", tokens},
                   {"layers", config.layers},
                   {"dim", config.d_model},
@@ -41,9 +38,6 @@ void bench_text(const BenchSetup& setup) {
                   {"head_dim", config.d_kv},
                   {"ffn", config.d_ff},
                   {"dtype", std::string(name(setup.dtype))}};
-    row.rate = flops / row.time.median_s * 1e-9;
-    row.unit = "GFLOP/s";
-    row.peak_share = row.time.share;
     report.add(std::move(row));
   }
   report.close();

@@ -37,19 +37,11 @@ Source find_source(const BenchSetup& setup, const TemporaryFolder& folder) {
   return {file, config};
 }
 
-BenchTiming time_once(double flops, int threads, const std::function<void()>& work) {
-  const double peak = measure_core_peak(DType::f32, threads);
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  const double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return {s, s, s, flops / s / peak};
-}
-
 }  // namespace
 
 void bench_vae(const BenchSetup& setup) {
-  ThreadPool pool(setup.threads);
-  const StreamRef stream(pool);
+  BenchDevice device(setup);
+  const StreamRef stream = device.stream();
   const TemporaryFolder folder;
   const Source source = find_source(setup, folder);
   const Weights weights(source.path, WeightsOf::vae);
@@ -73,12 +65,9 @@ void bench_vae(const BenchSetup& setup) {
             ConstTensor(some).rows(0, std::min(decoder.at_once(), latents - t)), [](ConstTensor) {},
             stream);
     };
-    BenchRow row;
     reset_peak_memory();
-    row.time = frames > kShort ? time_once(flops, setup.threads, decode)
-                               : time_work(setup.repeat, flops, decode, [&] {
-                                   return measure_core_peak(DType::f32, setup.threads);
-                                 });
+    BenchRow row = frames > kShort ? device.measure_once(DType::f32, flops, decode)
+                                   : device.measure(flops, decode);
     row.labels = {
         {"width", setup.width},
         {"height", setup.height},
@@ -88,9 +77,6 @@ void bench_vae(const BenchSetup& setup) {
         {"ms/latent", static_cast<int64_t>(1e3 * row.time.median_s / static_cast<double>(latents))},
         {"MB", peak_memory_bytes() / 1000000},
         {"frames MB", whole.pool().peak_bytes() / 1000000}};
-    row.rate = flops / row.time.median_s * 1e-9;
-    row.unit = "GFLOP/s";
-    row.peak_share = row.time.share;
     report.add(std::move(row));
   }
   report.close();

@@ -64,8 +64,8 @@ Source find_source(const BenchSetup& setup, const TemporaryFolder& folder) {
 }  // namespace
 
 void bench_weights(const BenchSetup& setup) {
-  ThreadPool pool(setup.threads);
-  const StreamRef stream(pool);
+  BenchDevice device(setup);
+  const StreamRef stream = device.stream();
   const TemporaryFolder folder;
   const Source source = find_source(setup, folder);
   const auto files = files_of(source.path);
@@ -83,7 +83,7 @@ void bench_weights(const BenchSetup& setup) {
     reset_peak_memory();
     const int64_t before = peak_memory_bytes();
     BenchRow row;
-    row.time = time_work(setup.repeat, bytes, work, {});
+    row.time = time_work(setup.repeat, bytes, work, {}, [&] { stream.synchronize(); });
     const auto megabytes = [](double b) { return static_cast<int64_t>(b * 1e-6 + 0.5); };
     row.labels = {{"part", std::string(part)},
                   {"dtype", std::string(name(setup.dtype))},

@@ -15,6 +15,7 @@ class Comm {
   virtual int rank() const = 0;
   virtual int ranks() const = 0;
   virtual int ranks_on_node() const = 0;
+  virtual int rank_on_node() const = 0;
   virtual void barrier(const std::string& what) = 0;
   virtual std::string broadcast(const std::string& from_rank_0) = 0;     // any bytes
   virtual std::vector<std::string> gather(const std::string& mine) = 0;  // on rank 0, else empty

@@ -39,6 +39,7 @@ class MpiComm : public Comm {
         MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node),
         "MPI_Comm_split_type");
     check_mpi(MPI_Comm_size(node, &ranks_on_node_), "MPI_Comm_size");
+    check_mpi(MPI_Comm_rank(node, &rank_on_node_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
   }
   ~MpiComm() override { MPI_Finalize(); }
@@ -46,6 +47,7 @@ class MpiComm : public Comm {
   int rank() const override { return rank_; }
   int ranks() const override { return ranks_; }
   int ranks_on_node() const override { return ranks_on_node_; }
+  int rank_on_node() const override { return rank_on_node_; }
 
   void barrier(const std::string& what) override {
     MPI_Request request;
@@ -147,7 +149,7 @@ class MpiComm : public Comm {
   }
 
   Deadline deadline_;
-  int rank_ = 0, ranks_ = 1, ranks_on_node_ = 1;
+  int rank_ = 0, ranks_ = 1, ranks_on_node_ = 1, rank_on_node_ = 0;
 };
 
 // A job of one process, without MPI.
@@ -156,6 +158,7 @@ class SingleComm : public Comm {
   int rank() const override { return 0; }
   int ranks() const override { return 1; }
   int ranks_on_node() const override { return 1; }
+  int rank_on_node() const override { return 0; }
   void barrier(const std::string&) override {}
   std::string broadcast(const std::string& text) override { return text; }
   std::vector<std::string> gather(const std::string& mine) override { return {mine}; }

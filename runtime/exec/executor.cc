@@ -197,6 +197,7 @@ void Executor::carry_out(const Instruction& instruction) {
   const double waited = transport ? transport->wait_seconds() : 0;
   TraceEvent event{instruction, trace_.now(), 0, 0};
   std::visit([this](const auto& op) { issue(op); }, instruction);
+  stream_.synchronize();  // a GPU's work counts for its instruction, and an error shows there
   event.end_s = trace_.now();
   event.wait_s = transport ? transport->wait_seconds() - waited : 0;
   trace_.add(event);

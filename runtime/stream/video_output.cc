@@ -15,6 +15,7 @@ VideoOutput::VideoOutput(const ModelFolder& folder, const VideoTarget& target, i
   if (!folder.vae_config)
     fail(ExitCode::missing_input,
          "model {}: expected a VAE, found none (--latents-only needs none)", folder.root.string());
+  if (stream.on_gpu()) gpu_ = stream;
   const Weights weights(folder.vae, WeightsOf::vae);
   decoder_.emplace(weights, *folder.vae_config, stream);
   const std::filesystem::path beside = target.video.parent_path();
@@ -28,10 +29,11 @@ void VideoOutput::push(ConstTensor latents, StreamRef stream) {
   LT_CHECK(latents.rank() == 4, "expected latents [frames, channels, h, w], found {}",
            latents.shape.text());
   const int64_t frames = latents.dim(0), step = at_once();
+  if (gpu_) gpu_->make_current();
   for (int64_t t = 0; t < frames && decoded_ < target_.end; t += step)
     tiles_->decode(
         latents.rows(t, std::min(frames, t + step)), [this](ConstTensor picture) { take(picture); },
-        stream);
+        gpu_.value_or(stream));
 }
 
 void VideoOutput::take(ConstTensor frame) {

@@ -29,7 +29,8 @@ class VideoOutput {
   VideoOutput(const ModelFolder& folder, const VideoTarget& target, int64_t height, int64_t width,
               const VideoWriter::Notice& notice, StreamRef stream);
 
-  // The next latent frames, f32 [frames, channels, h, w] as they are stored.
+  // The next latent frames, f32 [frames, channels, h, w] as they are stored. Decoded on the GPU of
+  // the constructor's stream if it was one, otherwise by this stream's threads.
   void push(ConstTensor latents, StreamRef stream);
   int64_t at_once() const { return tiles_->at_once(); }  // frames that push() should be given
   int64_t frames() const { return written_; }
@@ -44,6 +45,7 @@ class VideoOutput {
   std::optional<VideoWriter> writer_;
   ContactSheet sheet_;
   std::vector<uint8_t> rgb_;
+  std::optional<StreamRef> gpu_;
   int64_t decoded_ = 0, written_ = 0;
 };
 
