@@ -19,7 +19,7 @@ struct Forward {
   OwnedTensor latent;
 
   Forward(const GoldenCase& golden, const std::filesystem::path& path, DType compute)
-      : model(load(path, compute)), latent(golden.input("latent")) {
+      : model(load(path, compute)), latent(on_device(golden.input("latent"))) {
     text = model.text_context(golden.input("text"), test_stream());
   }
 
@@ -31,9 +31,11 @@ struct Forward {
 
   OwnedTensor run(const Modulation& modulation) {
     const TokenGrid grid = token_grid(model.config(), latent.shape());
-    OwnedTensor x(DType::f32, {grid.tokens(), model.config().dim()});
-    OwnedTensor velocity(
-        DType::f32, {model.config().out_channels, latent.dim(1), latent.dim(2), latent.dim(3)});
+    const Device device = test_stream().device();
+    OwnedTensor x(DType::f32, {grid.tokens(), model.config().dim()}, device);
+    OwnedTensor velocity(DType::f32,
+                         {model.config().out_channels, latent.dim(1), latent.dim(2), latent.dim(3)},
+                         device);
     Visit visit;
     visit.grid = grid;
     visit.modulation = &modulation;
@@ -106,7 +108,7 @@ void compare_activations(GoldenCase& golden) {
   golden.compare("time_proj", modulation.e.view().reshape(time_proj.shape()), time_proj,
                  limit("time_proj"));
   const TokenGrid grid = token_grid(forward.model.config(), forward.latent.shape());
-  OwnedTensor x(DType::f32, {grid.tokens(), forward.model.config().dim()});
+  OwnedTensor x(DType::f32, {grid.tokens(), forward.model.config().dim()}, test_stream().device());
   forward.model.embed(forward.latent, x, test_stream());
   golden.compare("patch_embed", x, expected.read("patch_embed"), limit("patch_embed"));
 }

@@ -46,8 +46,10 @@ void GoldenCase::note(const std::string& what, double value, double limit) {
   CHECK(value <= limit);
 }
 
-void GoldenCase::compare(const std::string& what, ConstTensor got, ConstTensor expected,
+void GoldenCase::compare(const std::string& what, ConstTensor result, ConstTensor expected,
                          double limit) {
+  const OwnedTensor host = to_host(result, test_stream());
+  const ConstTensor got = host;
   REQUIRE_MESSAGE(got.shape == expected.shape, what, ": ", got.shape.text(), " ",
                   expected.shape.text());
   double worst = 0;
@@ -58,8 +60,10 @@ void GoldenCase::compare(const std::string& what, ConstTensor got, ConstTensor e
   note(what, worst, limit);
 }
 
-void GoldenCase::compare_relative(const std::string& what, ConstTensor got, ConstTensor expected,
+void GoldenCase::compare_relative(const std::string& what, ConstTensor result, ConstTensor expected,
                                   double limit) {
+  const OwnedTensor host = to_host(result, test_stream());
+  const ConstTensor got = host;
   REQUIRE_MESSAGE(got.shape == expected.shape, what, ": ", got.shape.text(), " ",
                   expected.shape.text());
   double difference = 0, size = 0;

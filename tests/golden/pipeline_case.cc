@@ -38,8 +38,9 @@ OwnedTensor branch_velocity(StageModel& model, int64_t step, StageModel::Branch 
                             const OwnedTensor& latent) {
   Visit visit;
   visit.grid = model.grid_of(latent.shape());
-  OwnedTensor x(DType::f32, {visit.grid.tokens(), model.config().dim()}),
-      velocity(DType::f32, latent.shape());
+  const Device device = test_stream().device();
+  OwnedTensor x(DType::f32, {visit.grid.tokens(), model.config().dim()}, device),
+      velocity(DType::f32, latent.shape(), device);
   model.embed(step, latent, x, test_stream());
   model.forward(step, branch, 0, visit, x, test_stream());
   model.head(step, x, visit.grid, velocity, test_stream());
@@ -54,7 +55,7 @@ OwnedTensor denoise(GoldenCase& golden, const ModelFolder& folder, const PromptS
                     solver.schedule().timesteps, true},
                    test_stream());
   SolverState state;
-  state.latent = golden.expected("initial_latent");
+  state.latent = on_device(golden.expected("initial_latent"));
   const OwnedTensor latents = golden.expected("latents"),
                     conditional = golden.expected("velocity_cond");
   const OwnedTensor expert = golden.expected("expert");
@@ -72,7 +73,7 @@ OwnedTensor denoise(GoldenCase& golden, const ModelFolder& folder, const PromptS
     solver.advance(state, velocity, test_stream());
     golden.compare("latents" + step, state.latent, step_of(latents, k), limit);
   }
-  return std::move(state.latent);
+  return to_host(state.latent, test_stream());
 }
 
 void compare_frames(GoldenCase& golden, const ModelFolder& folder, const OwnedTensor& latent) {

@@ -45,16 +45,18 @@ void run_scheduler_case(GoldenCase& golden) {
                    6.2e-5);
 
     SolverState state;
-    state.latent = OwnedTensor(DType::f32, start.shape());
-    std::memcpy(state.latent.as<float>(), start.as<float>(), start.bytes());
+    state.latent = to_device(start, test_stream());
     OwnedTensor got(DType::f32, states.shape()), velocity(DType::f32, start.shape());
     for (int64_t k = 0; k < schedule.steps(); ++k) {
       const double sigma = schedule.sigmas[static_cast<size_t>(k)];
+      const OwnedTensor x = to_host(state.latent, test_stream());
       for (int64_t i = 0; i < start.numel(); ++i)
-        velocity.as<float>()[i] = static_cast<float>(
-            std::tanh(double{state.latent.as<float>()[i]}) + sigma * sigma - 0.3);
-      solver->advance(state, velocity, test_stream());
-      std::memcpy(got.as<float>() + k * start.numel(), state.latent.as<float>(), start.bytes());
+        velocity.as<float>()[i] =
+            static_cast<float>(std::tanh(double{x.as<float>()[i]}) + sigma * sigma - 0.3);
+      const OwnedTensor v = to_device(velocity, test_stream());
+      solver->advance(state, v, test_stream());
+      const OwnedTensor next = to_host(state.latent, test_stream());
+      std::memcpy(got.as<float>() + k * start.numel(), next.as<float>(), start.bytes());
     }
     golden.compare(key + ".states", got, states, run.at("tolerance").at("max_abs"));
   }

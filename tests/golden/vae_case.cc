@@ -82,12 +82,12 @@ Encoded encode_all(VaeEncoder& encoder, const OwnedTensor& frames, const Shape& 
   for (int64_t t = 0; t < 2; ++t)
     encoder.encode(
         transposed(frame_of(pixels, 0), 3, height * width, {height, width, 3}),
-        [](ConstTensor, ConstTensor) {}, test_stream());
+        [](ConstTensor, ConstTensor) {}, host_stream());
   encoder.reset();
   for (int64_t t = 0; t < frames.dim(1); ++t) {
     const OwnedTensor frame =
         transposed(frame_of(pixels, t), 3, height * width, {height, width, 3});
-    encoder.encode(frame, take, test_stream());
+    encoder.encode(frame, take, host_stream());
     CHECK(produced == 1 + t / encoder.config().temporal_factor);  // as soon as it can be known
   }
   REQUIRE(produced == latent_shape[1]);
@@ -102,7 +102,7 @@ void compare_vae(GoldenCase& golden, const std::filesystem::path& path) {
   VaeDecoder whole(weights, config, test_stream());
   const ScratchFolder scratch;
   TiledVaeDecoder decoder(whole, golden.json().value("tile", 0), scratch.path());
-  VaeEncoder encoder(weights, config, test_stream());
+  VaeEncoder encoder(weights, config, host_stream());  // on the CPU only
   for (int round = 0; round < 2; ++round) {
     for (const auto& run : golden.json().at("decode")) {
       const std::string key = run.at("key");

@@ -5,6 +5,8 @@
 #include <mutex>
 #include <thread>
 
+#include "tests/support/test_stream.h"
+
 namespace longtake::testing {
 
 namespace {
@@ -44,12 +46,12 @@ class Job {
  private:
   void one_rank(int r) {
     const auto transport = loopback_.transport(r);
-    ThreadPool pool(run_.threads);
+    RankStream stream(run_.threads);
     const UniPc solver(run_.plan.steps, run_.shift);
     const int64_t stage = run_.plan.mesh.stage({r}).value;
     StageModel model(*run_.folder, run_.guidance, *run_.prompts,
                      {units_of(run_, stage), run_.compute, solver.schedule().timesteps, false},
-                     StreamRef(pool));
+                     stream.ref());
     ExecutorSpec spec{run_.plan,
                       {r},
                       run_.folder->transformer_config.in_channels,
@@ -77,7 +79,7 @@ class Job {
       for (StatePart& part : executor->snapshot(sweep).parts) stopped_->parts.push_back(part);
       return false;
     };
-    executor.emplace(spec, parts, StreamRef(pool));
+    executor.emplace(spec, parts, stream.ref());
     executor->run();
   }
 

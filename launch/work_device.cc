@@ -1,0 +1,45 @@
+#include "launch/work_device.h"
+
+#include "kernels/base/buffer.h"
+#include "kernels/base/error.h"
+
+namespace longtake {
+
+namespace {
+
+int gpu_of(int rank_on_node) {
+  std::string why;
+  const auto gpus = static_cast<int>(cuda::devices(&why).size());
+  if (gpus == 0) fail(ExitCode::usage, "device cuda: {}", why);
+  return rank_on_node % gpus;
+}
+
+}  // namespace
+
+DeviceChoice choose_device(DeviceChoice asked) {
+  if (asked == DeviceChoice::cpu) return asked;
+  std::string why;
+  if (!cuda::devices(&why).empty()) return DeviceChoice::cuda;
+  if (asked == DeviceChoice::cuda)
+    fail(ExitCode::usage, "device cuda: no GPU can be used: {} (see longtake --version)", why);
+  return DeviceChoice::cpu;
+}
+
+std::string device_name(DeviceChoice chosen) {
+  return chosen == DeviceChoice::cuda ? cuda::devices().at(0).name : "cpu";
+}
+
+WorkDevice::WorkDevice(DeviceChoice chosen, int rank_on_node, ThreadPool& pool) : pool_(pool) {
+  LT_CHECK(chosen != DeviceChoice::automatic, "the device has not been chosen");
+  if (chosen == DeviceChoice::cuda) gpu_.emplace(gpu_of(rank_on_node));
+}
+
+StreamRef WorkDevice::stream() {
+  return gpu_ ? StreamRef(*gpu_, pool_) : StreamRef(pool_);
+}
+
+size_t WorkDevice::peak_bytes() const {
+  return gpu_ ? gpu_->peak_bytes() : Buffer::peak_bytes();
+}
+
+}  // namespace longtake
