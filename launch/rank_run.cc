@@ -20,12 +20,13 @@ RankId emitting_rank(const Mesh& mesh) {
 }
 
 RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
-                 const PromptSet& prompts, Transport* transport, StreamWriter* writer,
-                 ThreadPool& pool, int rank_on_node, Update update)
+                 const PromptSet& prompts, const MakeTransport& make_transport,
+                 StreamWriter* writer, ThreadPool& pool, int rank_on_node, Update update)
     : job_(job),
       rank_(rank),
       writer_(writer),
       device_(job.config.device, rank_on_node, pool),
+      transport_(make_transport(device_.stream())),
       solver_(job.solver()),
       noise_(job) {
   read_model(start, prompts);
@@ -39,7 +40,7 @@ RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLi
   ExecutorParts parts;
   parts.model = &*model_;
   parts.solver = solver_.get();
-  parts.transport = transport;
+  parts.transport = transport_.get();
   parts.noise = [this](BlockId block, Tensor noise) { noise_.fill(block, noise); };
   parts.prompt_of = [this](BlockId block) { return job_.prompt_of(block); };
   parts.emit = [this](BlockId, ConstTensor latents) { writer_->push(latents); };
@@ -47,7 +48,7 @@ RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLi
   parts.state = state_ ? &*state_ : nullptr;
   parts.after_sweep = [this](int64_t sweep) { return checkpointer_->after_sweep(sweep); };
   executor_.emplace(spec, parts, device_.stream());
-  open_checkpoints(start, limits, transport);
+  open_checkpoints(start, limits);
 }
 
 void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
@@ -72,8 +73,7 @@ void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
   load_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-void RankRun::open_checkpoints(const RunStart& start, const RunLimits& limits,
-                               Transport* transport) {
+void RankRun::open_checkpoints(const RunStart& start, const RunLimits& limits) {
   CheckpointSpec spec;
   spec.plan = job_.plan;
   spec.rank = rank_;
@@ -82,7 +82,8 @@ void RankRun::open_checkpoints(const RunStart& start, const RunLimits& limits,
   spec.begin = start.sweep;
   spec.every_blocks = job_.config.checkpoint.every.value_or(0);
   checkpointer_.emplace(
-      spec, transport, [this](int64_t sweep) { return executor_->snapshot(sweep); },
+      spec, transport_ ? &transport_->control() : nullptr,
+      [this](int64_t sweep) { return executor_->snapshot(sweep); },
       [&limits](double ahead_s) { return limits.reason(ahead_s); },
       [this](CommittedState state) { writer_->push_state(std::move(state)); });
 }

@@ -23,11 +23,13 @@ RankId emitting_rank(const Mesh& mesh);
 class RankRun {
  public:
   using Update = std::function<void(int64_t visits)>;
+  // Of a rank whose work is done in this stream's order; null for a job of one rank.
+  using MakeTransport = std::function<std::unique_ptr<Transport>(StreamRef)>;
 
-  // `writer` on the emitting rank, else null; `transport` may be null for one rank.
+  // `writer` on the emitting rank, else null.
   RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
-          const PromptSet& prompts, Transport* transport, StreamWriter* writer, ThreadPool& pool,
-          int rank_on_node, Update update);
+          const PromptSet& prompts, const MakeTransport& make_transport, StreamWriter* writer,
+          ThreadPool& pool, int rank_on_node, Update update);
 
   void run();
   // Why it stopped before the end, at a commit; empty: it did not.
@@ -37,12 +39,13 @@ class RankRun {
 
  private:
   void read_model(const RunStart& start, const PromptSet& prompts);
-  void open_checkpoints(const RunStart& start, const RunLimits& limits, Transport* transport);
+  void open_checkpoints(const RunStart& start, const RunLimits& limits);
 
   const Job& job_;
   RankId rank_;
   StreamWriter* writer_;
   WorkDevice device_;
+  std::unique_ptr<Transport> transport_;
   std::unique_ptr<Solver> solver_;
   NoiseSource noise_;
   double load_s_ = 0;

@@ -54,6 +54,12 @@ class Transport {
                                                  int depth) = 0;
   virtual std::unique_ptr<ReceiveChannel> open_receive(int from, int tag, size_t message_bytes,
                                                        int depth) = 0;
+  // For small messages in host memory.
+  virtual Transport& control() { return *this; }
+  // After all channels of this rank have been opened, on every rank.
+  virtual void ready() {}
+  // What every rank is doing, for the message of a missed deadline.
+  virtual std::string in_flight() = 0;
   // What this rank is doing, for the message of a missed deadline; asked from other ranks, in
   // progress() and in waits, or from other threads.
   virtual void answer_with(std::function<std::string()> doing) = 0;

@@ -184,6 +184,10 @@ class LoopbackTransport : public Transport {
     const std::lock_guard lock(shared_->mutex);
     shared_->doing[static_cast<size_t>(rank_)] = std::move(doing);
   }
+  std::string in_flight() override {
+    const std::lock_guard lock(shared_->mutex);
+    return shared_->in_flight();
+  }
   void progress() override {}
   double wait_seconds() const override { return wait_s_; }
 

@@ -190,6 +190,7 @@ class MpiTransport : public Transport {
   void answer_with(std::function<std::string()> doing) override {
     progress_.inquiry.answer_with(std::move(doing));
   }
+  std::string in_flight() override { return progress_.inquiry.ask(); }
   void progress() override { progress_.inquiry.answer(); }
   double wait_seconds() const override { return progress_.wait_s; }
 

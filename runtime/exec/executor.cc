@@ -160,6 +160,7 @@ void Executor::open_channels() {
     open(Payload::velocity, other, true, latent_bytes);
     open(Payload::velocity, other, false, latent_bytes);
   }
+  parts_.transport->ready();
 }
 
 Executor::Link& Executor::link(Payload payload, RankId peer) {
