@@ -258,7 +258,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int head = number / query_tiles, query0 = number % query_tiles * kAttentionTile;
   const TileRow row = tile_row(p.tile_offsets, p.tile_keys, number, tiles.tiles());
 
-  if (threadIdx.x == 0) init_barriers(shared);
+  if (threadIdx.x == 0) {
+    prefetch_map(&maps.q);
+    prefetch_map(&maps.k[0]);
+    prefetch_map(&maps.v[0]);
+    init_barriers(shared);
+  }
   __syncthreads();
   if (threadIdx.x < 128) {
     fewer_registers<kLoadRegisters>();

@@ -79,8 +79,10 @@ __device__ __forceinline__ void hide_from(float (&s)[kCount], int valid, int qua
       if (2 * i + 2 * quad + e % 2 >= valid) s[i + e] = -INFINITY;
 }
 
+// Nothing to do, to the last bit, when no maximum of the warp's 16 queries grew: most of the time.
 template <int kCount>
 __device__ __forceinline__ void decay_rows(float (&acc)[kCount], const float (&decay)[2]) {
+  if (!__any_sync(0xffffffffu, decay[0] != 1.0f || decay[1] != 1.0f)) return;
 #pragma unroll
   for (int i = 0; i < kCount; i += 4) {
     acc[i] *= decay[0];

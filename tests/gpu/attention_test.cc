@@ -29,7 +29,7 @@ enum class Rows { dense, strided };
 // is a multiple of 8.
 class OnGpu {
  public:
-  OnGpu(Gpu& gpu, const AttentionProblem& p, Rows rows) : gpu_(gpu), p_(p) {
+  OnGpu(Gpu& gpu, const AttentionProblem& p, Rows rows) : gpu_(gpu), p_(p), rows_(rows) {
     q_ = up(p.q, rows, 0);
     for (const KeySegment& segment : p.segments) {
       keys_.push_back(up(segment.k, rows, 1));
@@ -52,12 +52,27 @@ class OnGpu {
 
   // The results were NaN before, and are NaN where nothing was written.
   Answer run(AttentionProvider provider) {
-    OwnedTensor out = gpu_.up(poison(p_.spec.dtype, p_.out_shape()));
+    const int64_t columns = width() + (rows_ == Rows::strided ? 16 : 0),
+                  left = (columns - width()) / 2;
+    OwnedTensor out = gpu_.up(poison(p_.spec.dtype, {p_.spec.queries, columns}));
     OwnedTensor lse = gpu_.up(poison(DType::f32, p_.lse_shape()));
-    args_.out = out;
+    args_.out = out.view().columns(left, left + width()).reshape(p_.out_shape());
     args_.lse = lse;
     cuda::attention(args_, gpu_.queue(), provider);
-    return {gpu_.down(out), gpu_.down(lse)};
+    const OwnedTensor wide = gpu_.down(out);
+    Answer answer{OwnedTensor(p_.spec.dtype, p_.out_shape()), gpu_.down(lse)};
+    const size_t size = size_bytes(p_.spec.dtype), bytes = static_cast<size_t>(width()) * size;
+    int touched = 0;
+    for (int64_t i = 0; i < p_.spec.queries; ++i) {
+      const auto* row =
+          static_cast<const char*>(wide.view().data) + static_cast<size_t>(i * columns) * size;
+      std::memcpy(static_cast<char*>(answer.out.view().data) + static_cast<size_t>(i) * bytes,
+                  row + static_cast<size_t>(left) * size, bytes);
+      for (int64_t c = 0; c < columns; ++c)
+        if (c < left || c >= left + width()) touched += !std::isnan(element(wide, i, c));
+    }
+    CHECK(touched == 0);
+    return answer;
   }
 
  private:
@@ -88,6 +103,7 @@ class OnGpu {
 
   Gpu& gpu_;
   const AttentionProblem& p_;
+  Rows rows_;
   OwnedTensor q_, bias_;
   std::vector<OwnedTensor> keys_, values_;
   std::vector<KeySegment> segments_;
