@@ -22,16 +22,16 @@
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
-struct alignas(8) uint2 {
+struct __attribute__((may_alias, aligned(8))) uint2 {
   unsigned x, y;
 };
-struct alignas(16) uint4 {
+struct __attribute__((may_alias, aligned(16))) uint4 {
   unsigned x, y, z, w;
 };
-struct alignas(8) float2 {
+struct __attribute__((may_alias, aligned(8))) float2 {
   float x, y;
 };
-struct alignas(16) float4 {
+struct __attribute__((may_alias, aligned(16))) float4 {
   float x, y, z, w;
 };
 
