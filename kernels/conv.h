@@ -14,10 +14,14 @@ namespace longtake {
 // Packed weights [out, in, kt, kh, kw] and bias of a convolution in f32.
 class ConvWeights {
  public:
-  struct Packed;  // backend's own
+  struct Packed {  // what a backend makes of them
+    virtual ~Packed() = default;
+    virtual size_t bytes() const = 0;
+  };
 
   ConvWeights();
-  // weight f32 [out, in, kt, kh, kw] or [out, in, kh, kw] (kt = 1), bias f32 [out] or empty.
+  // weight f32 [out, in, kt, kh, kw] or [out, in, kh, kw] (kt = 1), bias f32 [out] or empty; on the
+  // host.
   ConvWeights(ConstTensor weight, ConstTensor bias, int64_t stride, StreamRef stream);
   ~ConvWeights();
   ConvWeights(ConvWeights&&) noexcept;
@@ -48,6 +52,11 @@ struct Padding {
 // in], oldest first, empty ones are zeros. y f32 [height', width', out].
 void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Padding padding,
           bool accumulate, Tensor y, StreamRef stream);
+
+// y[2 h + i][2 w + j][o] = x[h][w][((o times + time) 4 + 2 i + j) in / (4 times out)]: channels
+// become pixels in space and, with times = 2, frames in time (DupUp3D, wan.md 5.4). x f32 [h, w,
+// in], y f32 [2 h, 2 w, out].
+void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream);
 
 // y[2 h + i][2 w + j] = x[h][w]: x f32 [height, width, c], y f32 [2 height, 2 width, c].
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream);

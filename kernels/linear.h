@@ -15,10 +15,13 @@ enum class Activation { none, gelu_tanh, silu };
 // A packed weight matrix [out, in] and its bias. Compute dtype f32 or bf16, accumulation in f32.
 class Linear {
  public:
-  struct Packed;  // backend's own
+  struct Packed {  // what a backend makes of them
+    virtual ~Packed() = default;
+    virtual size_t bytes() const = 0;  // bias left out
+  };
 
   Linear();
-  // weight [out, in] and bias [out] (or empty) of dtype f32, bf16 or f16.
+  // weight [out, in] and bias [out] (or empty) of dtype f32, bf16 or f16, on the host.
   Linear(ConstTensor weight, ConstTensor bias, DType compute, StreamRef stream);
   ~Linear();
   Linear(Linear&&) noexcept;
@@ -29,7 +32,7 @@ class Linear {
   DType compute() const { return compute_; }
   size_t bytes() const;
   const Packed& packed() const { return *packed_; }
-  const float* bias() const;  // [out] or null
+  const float* bias() const;  // [out] or null; on the device
 
  private:
   int64_t in_ = 0, out_ = 0;
@@ -47,7 +50,7 @@ struct LinearArgs {
   // or empty (1); with n > 1 row i uses gate[gate_row[i]].
   Tensor residual = {};
   ConstTensor gate = {};
-  const int32_t* gate_row = nullptr;
+  const int32_t* gate_row = nullptr;  // on the device of x
 };
 
 // Rows are cut into tiles whose size depends on the shapes only: the same bits on any thread count.

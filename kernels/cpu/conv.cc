@@ -6,7 +6,7 @@
 
 namespace longtake {
 
-size_t ConvWeights::Packed::bytes() const {
+size_t cpu::PackedConv::bytes() const {
   const std::lock_guard lock(mutex);
   size_t total = 0;
   for (const Tap& tap : taps)
@@ -15,7 +15,7 @@ size_t ConvWeights::Packed::bytes() const {
 }
 
 // Layouts are few; once the first real one is there, the plain one is let go.
-const void* ConvWeights::Packed::in_layout(size_t tap, int layout) {
+const void* cpu::PackedConv::in_layout(size_t tap, int layout) {
   const std::lock_guard lock(mutex);
   auto& [known, plain_in_use] = taps[tap];
   for (const auto& [at, buffer] : known) {
@@ -63,7 +63,7 @@ ConvShape shape_of(const ConvWeights& w, int64_t in_columns, Padding p) {
 
 std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, int64_t stride,
                                                StreamRef stream) {
-  auto packed = std::make_unique<ConvWeights::Packed>();
+  auto packed = std::make_unique<PackedConv>();
   const int64_t out = weight.dim(0), in = weight.dim(1), taps = weight.dim(2);
   const int64_t plane = weight.dim(3) * weight.dim(4);
   ConvShape shape{};
@@ -108,8 +108,9 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding p, 
       shape.bias = !biased && w.bias();
       const auto kernel = Conv::get(shape);
       kernel->run(frames[tap].as<float>() + from * in_columns * w.in(),
-                  w.packed().in_layout(tap, kernel->layout()), shape.bias ? w.bias() : nullptr,
-                  y.as<float>() + begin * y.dim(1) * y.dim(2), stream.pool(), worker);
+                  static_cast<PackedConv&>(w.packed()).in_layout(tap, kernel->layout()),
+                  shape.bias ? w.bias() : nullptr, y.as<float>() + begin * y.dim(1) * y.dim(2),
+                  stream.pool(), worker);
       added = biased = true;
     }
   });

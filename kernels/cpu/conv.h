@@ -10,9 +10,11 @@
 
 namespace longtake {
 
+namespace cpu {
+
 // Each tap's weights in the layouts that were asked for so far; made from the first when first
 // used.
-struct ConvWeights::Packed {
+struct PackedConv : ConvWeights::Packed {
   struct Tap {
     std::vector<std::pair<int, Buffer>> layouts;
     bool plain_in_use = false;  // some kernel reads the plain layout: it stays
@@ -21,11 +23,9 @@ struct ConvWeights::Packed {
   int plain_layout = 0;
   mutable std::mutex mutex;
 
-  size_t bytes() const;
+  size_t bytes() const override;
   const void* in_layout(size_t tap, int layout);
 };
-
-namespace cpu {
 
 std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, int64_t stride,
                                                StreamRef stream);

@@ -10,7 +10,7 @@
 
 namespace longtake {
 
-size_t Linear::Packed::bytes() const {
+size_t cpu::PackedLinear::bytes() const {
   size_t total = 0;
   for (const Buffer& panel : panels) total += panel.bytes();
   return total;
@@ -47,7 +47,7 @@ int64_t tile_rows(int64_t rows, int64_t panels) {
 struct LinearRun {
   const LinearArgs& args;
   const Linear& weight;
-  const Linear::Packed& packed;
+  const PackedLinear& packed;
   StreamRef stream;
   int64_t rows, tile, tiles, panels;
   bool widen;                                   // x is bf16, the product is in f32
@@ -121,7 +121,7 @@ void LinearRun::task(int64_t t, int64_t p, int worker) const {
 }  // namespace
 
 std::unique_ptr<Linear::Packed> pack_linear(ConstTensor weight, DType compute, StreamRef stream) {
-  auto packed = std::make_unique<Linear::Packed>();
+  auto packed = std::make_unique<PackedLinear>();
   packed->math = compute == DType::bf16 && multiplies_bf16() ? DType::bf16 : DType::f32;
   const int64_t out = weight.dim(0), in = weight.dim(1);
   packed->panel = panel_columns(out);
@@ -146,7 +146,7 @@ std::unique_ptr<Linear::Packed> pack_linear(ConstTensor weight, DType compute, S
 }
 
 void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
-  const Linear::Packed& packed = weight.packed();
+  const auto& packed = static_cast<const PackedLinear&>(weight.packed());
   const ConstTensor& x = args.x;
   if (x.dim(0) == 0) return;
   LinearRun run{args, weight, packed, stream, 0, 0, 0, 0, false, false, {}};

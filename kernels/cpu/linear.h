@@ -7,14 +7,14 @@
 
 namespace longtake {
 
-struct Linear::Packed {
+namespace cpu {
+
+struct PackedLinear : Linear::Packed {
   DType math;     // f32, also for bf16 where the processor does not multiply bf16
   int64_t panel;  // columns of every panel but the last
   std::vector<Buffer> panels;
-  size_t bytes() const;
+  size_t bytes() const override;
 };
-
-namespace cpu {
 
 std::unique_ptr<Linear::Packed> pack_linear(ConstTensor weight, DType compute, StreamRef stream);
 void linear(const LinearArgs& args, const Linear& weight, StreamRef stream);
