@@ -1,4 +1,5 @@
-// CUDA backend of kernels/conv.h.
+// CUDA backend of kernels/conv.h: what each output position sees is written into the rows of a
+// matrix, part by part, and multiplied by the weights.
 #pragma once
 
 #include "kernels/conv.h"
@@ -6,12 +7,30 @@
 
 namespace longtake::cuda {
 
+struct PackedConv : ConvWeights::Packed {
+  OwnedTensor weight;  // [out, columns]: (tap, kernel row, kernel column, in), zeros to a multiple
+                       // of 8; f32 or bf16
+  OwnedTensor bias;    // f32 [out], or empty
+
+  size_t bytes() const override;
+};
+
 // weight f32 [out, in, kt, kh, kw], bias f32 [out] or empty, on the host or on the stream's GPU.
 std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias,
                                                StreamRef stream);
+// With `compute` bf16 frames and weights are rounded to bf16; sums are in f32 in either case.
+std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias, DType compute,
+                                               StreamRef stream);
 void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Padding padding,
           bool accumulate, Tensor y, StreamRef stream);
-void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream);
+// The same by weights that are not those of a ConvWeights.
+struct ConvSize {
+  int64_t taps = 1, rows = 1, columns = 1, stride = 1;  // of the kernel
+};
+void conv(std::span<const ConstTensor> frames, const PackedConv& weights, const ConvSize& size,
+          Padding padding, bool accumulate, Tensor y, StreamRef stream);
+
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream);
+void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream);
 
 }  // namespace longtake::cuda

@@ -6,9 +6,21 @@
 
 namespace longtake::cuda {
 
+struct PackedLinear : Linear::Packed {
+  OwnedTensor weight;               // [out, in], the compute dtype
+  OwnedTensor bias_f32, bias_bf16;  // [out], or empty; bf16 only for the compute dtype bf16
+
+  size_t bytes() const override;  // with the biases
+  const void* bias(DType dtype) const;
+};
+
 // weight and bias (may be empty) on the host or on the stream's GPU, f32, bf16 or f16.
 std::unique_ptr<Linear::Packed> pack_linear(ConstTensor weight, ConstTensor bias, DType compute,
                                             StreamRef stream);
 void linear(const LinearArgs& args, const Linear& weight, StreamRef stream);
+
+// gelu in the product's own epilogue, when y is bf16: it saves a pass over y and takes the
+// processor's approximate tanh (relative error 2^-11). On from the start; f32 never uses it.
+void fuse_gelu(bool on);
 
 }  // namespace longtake::cuda

@@ -19,9 +19,10 @@ Upsampler::Upsampler(const Weights& weights, const std::string& prefix, int64_t 
     : conv_(read_conv(weights, prefix + ".resample.1", {out, in, 3, 3}, 1, stream)) {
   if (!temporal) return;
   const std::string name = prefix + ".time_conv";
+  const StreamRef host(stream.pool());
   const OwnedTensor weight =
-      weights.read(name + ".weight", {2 * in, in, 3, 1, 1}, DType::f32, stream);
-  const OwnedTensor bias = weights.read(name + ".bias", {2 * in}, DType::f32, stream);
+      weights.read(name + ".weight", {2 * in, in, 3, 1, 1}, DType::f32, host);
+  const OwnedTensor bias = weights.read(name + ".bias", {2 * in}, DType::f32, host);
   const auto half = [&](int64_t begin) {
     return ConvWeights(ConstTensor(weight).rows(begin, begin + in),
                        ConstTensor(bias).rows(begin, begin + in), 1, stream);

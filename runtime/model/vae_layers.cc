@@ -168,8 +168,9 @@ OwnedTensor VaeHead::forward(OwnedTensor x, const VaePass& pass) const {
 
 ConvWeights read_conv(const Weights& weights, const std::string& name, const Shape& shape,
                       int64_t stride, StreamRef stream) {
-  return ConvWeights(weights.read(name + ".weight", shape, DType::f32, stream),
-                     weights.read(name + ".bias", {shape[0]}, DType::f32, stream), stride, stream);
+  const StreamRef host(stream.pool());
+  return ConvWeights(weights.read(name + ".weight", shape, DType::f32, host),
+                     weights.read(name + ".bias", {shape[0]}, DType::f32, host), stride, stream);
 }
 
 }  // namespace longtake

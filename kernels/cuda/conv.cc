@@ -1,0 +1,157 @@
+#include "kernels/cuda/conv.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/copy.h"
+#include "kernels/cuda/conv_rows.h"
+#include "kernels/cuda/gemm.h"
+
+namespace longtake::cuda {
+
+namespace {
+
+constexpr int kScratchSlot = 3;                     // of the stream
+constexpr int64_t kPartBytes = int64_t{256} << 20;  // of the matrix at a time
+
+// bf16 rows of the matrix stay multiples of 16 bytes.
+int64_t padded(int64_t columns) {
+  return (columns + 7) / 8 * 8;
+}
+
+// [out, in, kt, kh, kw] -> [out, (kt, kh, kw, in), zeros].
+OwnedTensor as_matrix(ConstTensor weight) {
+  const int64_t out = weight.dim(0), in = weight.dim(1);
+  const int64_t plane = weight.dim(2) * weight.dim(3) * weight.dim(4);
+  OwnedTensor matrix(DType::f32, {out, padded(plane * in)});
+  matrix.fill_zero();
+  const float* from = weight.as<float>();
+  for (int64_t o = 0; o < out; ++o) {
+    float* row = matrix.as<float>() + o * matrix.dim(1);
+    for (int64_t i = 0; i < in; ++i)
+      for (int64_t p = 0; p < plane; ++p) row[p * in + i] = *from++;
+  }
+  return matrix;
+}
+
+OwnedTensor rounded(const OwnedTensor& x) {
+  OwnedTensor out(DType::bf16, x.shape());
+  for (int64_t i = 0; i < x.numel(); ++i) out.as<bf16>()[i] = to_bf16(x.as<float>()[i]);
+  return out;
+}
+
+ConvRows rows_of(std::span<const ConstTensor> frames, const ConvSize& size, Padding padding,
+                 int64_t columns, const Tensor& y) {
+  ConvRows r{};
+  const ConstTensor& newest = frames.back();
+  for (size_t i = 0; i < frames.size(); ++i)
+    r.frames[i] = frames[i] ? frames[i].as<float>() : nullptr;
+  r.taps = static_cast<int>(size.taps);
+  r.kernel_rows = static_cast<int>(size.rows);
+  r.kernel_columns = static_cast<int>(size.columns);
+  r.stride = static_cast<int>(size.stride);
+  r.height = static_cast<int>(newest.dim(0));
+  r.width = static_cast<int>(newest.dim(1));
+  r.in = static_cast<int>(newest.dim(2));
+  r.pad_top = static_cast<int>(padding.top);
+  r.pad_left = static_cast<int>(padding.left);
+  r.columns = static_cast<int>(columns);
+  r.width_out = static_cast<int>(y.dim(1));
+  return r;
+}
+
+// y rows [first, first + rows) of output, from a matrix [rows * width, k].
+GemmArgs product(const PackedConv& w, const void* matrix, int64_t k, bool accumulate,
+                 const Tensor& y) {
+  GemmArgs g;
+  g.m = y.dim(0) * y.dim(1);
+  g.n = w.weight.dim(0);
+  g.k = k;
+  g.a = matrix;
+  g.lda = k;
+  g.w = w.weight.view().data;
+  g.ldw = w.weight.dim(1);
+  g.in = w.weight.dtype();
+  g.d = y.data;
+  g.ldd = g.n;
+  g.out = DType::f32;
+  g.accumulate = accumulate;
+  g.epilogue = w.bias ? GemmArgs::Epilogue::bias : GemmArgs::Epilogue::none;
+  g.bias = w.bias ? w.bias.view().data : nullptr;
+  return g;
+}
+
+}  // namespace
+
+size_t PackedConv::bytes() const {
+  return weight.bytes() + (bias ? bias.bytes() : 0);
+}
+
+std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias,
+                                               StreamRef stream) {
+  return pack_conv(weight, bias, DType::f32, stream);
+}
+
+std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias, DType compute,
+                                               StreamRef stream) {
+  LT_CHECK(compute == DType::f32 || compute == DType::bf16, "conv: cannot compute in {}",
+           name(compute));
+  const OwnedTensor host =
+      weight.device.type == DeviceType::cpu ? OwnedTensor() : to_host(weight, stream);
+  const OwnedTensor matrix = as_matrix(host ? host.view() : weight);
+  auto packed = std::make_unique<PackedConv>();
+  packed->weight =
+      to_device(compute == DType::f32 ? matrix.view() : rounded(matrix).view(), stream);
+  if (bias) packed->bias = to_device(bias, stream);
+  return packed;
+}
+
+void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSize& size,
+          Padding padding, bool accumulate, Tensor y, StreamRef stream) {
+  LT_CHECK(size.taps <= ConvRows::kMostTaps, "conv: at most {} frames, found {}",
+           ConvRows::kMostTaps, size.taps);
+  if (y.numel() == 0) return;
+  Stream& queue = stream.cuda();
+  const ConstTensor& newest = frames.back();
+  const int64_t columns = w.weight.dim(1), in = newest.dim(2);
+  const bool bf16_rows = w.weight.dtype() == DType::bf16;
+  // A frame is the matrix of a 1 x 1 kernel already.
+  if (size.taps * size.rows * size.columns == 1 && size.stride == 1 && !bf16_rows &&
+      y.dim(0) == newest.dim(0) && y.dim(1) == newest.dim(1) && padding.top == 0 &&
+      padding.left == 0) {
+    queue.gemm().run(product(w, newest.data, in, accumulate, y));
+    return;
+  }
+  const int64_t row_bytes = y.dim(1) * columns * static_cast<int64_t>(size_bytes(w.weight.dtype()));
+  const int64_t part = std::clamp<int64_t>(kPartBytes / row_bytes, 1, y.dim(0));
+  void* matrix = queue.scratch(static_cast<size_t>(part * row_bytes), kScratchSlot);
+  ConvRows rows = rows_of(frames, size, padding, columns, y);
+  for (int64_t first = 0; first < y.dim(0); first += part) {
+    const int64_t end = std::min(y.dim(0), first + part);
+    rows.first_row = static_cast<int>(first);
+    rows.rows = static_cast<int>(end - first);
+    if (bf16_rows)
+      conv_rows_bf16(rows, matrix, queue.handle());
+    else
+      conv_rows(rows, static_cast<float*>(matrix), queue.handle());
+    queue.gemm().run(product(w, matrix, columns, accumulate, y.rows(first, end)));
+  }
+}
+
+void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding padding,
+          bool accumulate, Tensor y, StreamRef stream) {
+  conv(frames, static_cast<const PackedConv&>(w.packed()),
+       {w.taps(), w.kernel_rows(), w.kernel_columns(), w.stride()}, padding, accumulate, y, stream);
+}
+
+void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream) {
+  upsample_nearest(x.as<float>(), x.dim(0), x.dim(1), x.dim(2), y.as<float>(),
+                   stream.cuda().handle());
+}
+
+void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream) {
+  upsample_duplicate(x.as<float>(), x.dim(0), x.dim(1), x.dim(2), y.dim(2), times, time,
+                     y.as<float>(), stream.cuda().handle());
+}
+
+}  // namespace longtake::cuda

@@ -1,0 +1,191 @@
+// Convolutions of the GPU against their oracle: a sum of n products in f32 is off by at most
+// (n + 2) u sum |x w|, in any order, bias included. For bf16 the operands are bf16 on both sides.
+#include <doctest/doctest.h>
+
+#include "kernels/cuda/conv.h"
+#include "kernels/reference/conv.h"
+#include "tests/gpu/gpu.h"
+#include "tests/kernels/rows.h"
+
+namespace longtake::testing {
+namespace {
+
+using Doubles = std::vector<double>;
+
+Doubles magnitude(Doubles v) {
+  for (double& e : v) e = std::abs(e);
+  return v;
+}
+
+// f32 numbers that are bf16 ones when that is the compute type.
+OwnedTensor values(Shape shape, uint64_t seed, DType compute) {
+  OwnedTensor out = random_tensor(shape, seed);
+  for (int64_t i = 0; compute == DType::bf16 && i < out.numel(); ++i)
+    out.as<float>()[i] = to_float(to_bf16(out.as<float>()[i]));
+  return out;
+}
+
+struct Problem {
+  reference::ConvShape s;
+  DType compute;
+  OwnedTensor x, weight, bias;
+
+  Problem(const reference::ConvShape& s, DType compute, bool with_bias)
+      : s(s),
+        compute(compute),
+        x(values({s.frames, s.height, s.width, s.in}, 1, compute)),
+        weight(values({s.out, s.in, s.kt, s.kh, s.kw}, 2, compute)) {
+    if (with_bias) bias = random_tensor({s.out}, 3);
+  }
+  Doubles biases() const { return bias ? to_doubles(bias) : Doubles(); }
+  double unit() const { return kUnit32 * static_cast<double>(s.in * s.kt * s.kh * s.kw + 2); }
+};
+
+// All frames through the causal convolution; what is in front of the first one is empty.
+void check_causal(Gpu& gpu, const Problem& p, bool accumulate) {
+  const reference::ConvShape& s = p.s;
+  CAPTURE(name(p.compute));
+  CAPTURE(s.height);
+  CAPTURE(s.width);
+  CAPTURE(s.in);
+  CAPTURE(s.out);
+  CAPTURE(s.kt);
+  CAPTURE(s.kh);
+  CAPTURE(accumulate);
+  const OwnedTensor before = random_tensor({s.frames, s.height, s.width, s.out}, 4, 2);
+  const OwnedTensor x = gpu.up(p.x);
+  OwnedTensor y = gpu.up(before);
+  const auto packed = cuda::pack_conv(p.weight, p.bias, p.compute, gpu.stream());
+  const auto& weight = static_cast<const cuda::PackedConv&>(*packed);
+
+  for (int64_t t = 0; t < s.frames; ++t) {
+    std::vector<ConstTensor> frames;
+    for (int64_t i = t - s.kt + 1; i <= t; ++i)
+      frames.push_back(i < 0 ? ConstTensor{}
+                             : x.view().rows(i, i + 1).reshape({s.height, s.width, s.in}));
+    const Tensor to = y.view().rows(t, t + 1).reshape({s.height, s.width, s.out});
+    cuda::conv(frames, weight, {s.kt, s.kh, s.kw, 1}, {s.kh / 2, s.kh / 2, s.kw / 2, s.kw / 2},
+               accumulate, to, gpu.stream());
+  }
+
+  const Doubles xs = to_doubles(p.x), ws = to_doubles(p.weight), bs = p.biases();
+  Doubles expected = reference::causal_conv3d(xs, ws, bs, s);
+  Doubles bound = reference::causal_conv3d(magnitude(xs), magnitude(ws), magnitude(bs), s);
+  const Doubles old = to_doubles(before);
+  for (size_t i = 0; i < bound.size(); ++i) {
+    bound[i] *= p.unit();
+    if (!accumulate) continue;
+    expected[i] += old[i];
+    bound[i] += 2 * kUnit32 * std::abs(old[i]);  // it may be added before the bias
+  }
+  CHECK(worst_ratio(gpu.down(y), expected, bound) < 1.0);
+}
+
+}  // namespace
+
+TEST_CASE("gpu conv agrees with the oracle, for channels of every alignment") {
+  Gpu gpu;
+  for (const DType compute : kComputeTypes)
+    for (const int64_t in : {1, 3, 4, 12, 16, 40})
+      for (const int64_t out : {1, 3, 16, 33}) {
+        check_causal(gpu, Problem({3, 5, 7, in, out, 3, 3, 3}, compute, true), false);
+        check_causal(gpu, Problem({2, 1, 9, in, out, 1, 3, 3}, compute, false), true);
+        check_causal(gpu, Problem({2, 6, 1, in, out, 3, 1, 1}, compute, true), true);
+        check_causal(gpu, Problem({1, 4, 8, in, out, 1, 1, 1}, compute, true), false);
+        check_causal(gpu, Problem({1, 4, 8, in, out, 1, 1, 1}, compute, false), true);
+      }
+}
+
+// 24 rows of 416 positions and 27 x 384 columns are 414 MB in f32: two parts.
+TEST_CASE("gpu conv goes part by part when its matrix is large") {
+  Gpu gpu;
+  check_causal(gpu, Problem({1, 24, 416, 384, 3, 3, 3, 3}, DType::f32, true), false);
+}
+
+TEST_CASE("gpu conv with a stride and unequal padding") {
+  Gpu gpu;
+  for (const DType compute : kComputeTypes)
+    for (const int64_t height : {4, 5, 8})
+      for (const int64_t in : {3, 16}) {
+        const Problem p({1, height, 7, in, 20, 1, 3, 3}, compute, true);
+        const int64_t rows = (height + 1 - 3) / 2 + 1, columns = (7 + 1 - 3) / 2 + 1;
+        const OwnedTensor x = gpu.up(p.x);
+        OwnedTensor y(DType::f32, {rows, columns, 20}, gpu.stream().device());
+        const auto packed = cuda::pack_conv(p.weight, p.bias, compute, gpu.stream());
+        const ConstTensor frame = x.view().reshape({height, 7, in});
+
+        cuda::conv({&frame, 1}, static_cast<const cuda::PackedConv&>(*packed), {1, 3, 3, 2},
+                   {0, 1, 0, 1}, false, y, gpu.stream());
+
+        const Doubles xs = to_doubles(p.x), ws = to_doubles(p.weight), bs = p.biases();
+        Doubles bound = reference::conv2d(magnitude(xs), magnitude(ws), magnitude(bs), p.s, 2);
+        for (double& b : bound) b *= p.unit();
+        const Doubles expected = reference::conv2d(xs, ws, bs, p.s, 2);
+        CHECK(worst_ratio(gpu.down(y), expected, bound) < 1.0);
+      }
+}
+
+TEST_CASE("gpu conv: weights may lie on the GPU, and give the same bits") {
+  Gpu gpu;
+  const Problem p({1, 5, 6, 16, 8, 3, 3, 3}, DType::f32, true);
+  const OwnedTensor x = gpu.up(p.x), weight = gpu.up(p.weight), bias = gpu.up(p.bias);
+  const ConstTensor frames[] = {{}, {}, x.view().reshape({5, 6, 16})};
+  OwnedTensor y[2];
+  for (int i = 0; i < 2; ++i) {
+    const auto packed = i == 0 ? cuda::pack_conv(p.weight, p.bias, gpu.stream())
+                               : cuda::pack_conv(weight, bias, gpu.stream());
+    OwnedTensor out(DType::f32, {5, 6, 8}, gpu.stream().device());
+    cuda::conv(frames, static_cast<const cuda::PackedConv&>(*packed), {3, 3, 3, 1}, {1, 1, 1, 1},
+               false, out, gpu.stream());
+    y[i] = gpu.down(out);
+  }
+  CHECK(same_bits(y[0], y[1]));
+}
+
+TEST_CASE("gpu upsampling copies each pixel four times") {
+  Gpu gpu;
+  for (const int64_t c : {1, 3, 4, 96}) {
+    const OwnedTensor x = random_tensor({3, 5, c}, 1), on_gpu = gpu.up(x);
+    OwnedTensor y(DType::f32, {6, 10, c}, gpu.stream().device());
+
+    cuda::upsample_nearest(on_gpu, y, gpu.stream());
+
+    const OwnedTensor got = gpu.down(y);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < got.numel(); ++i) {
+      const int64_t row = i / (10 * c), column = i / c % 10;
+      wrong += got.as<float>()[i] != x.as<float>()[((row / 2) * 5 + column / 2) * c + i % c];
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("gpu upsampling by duplicates takes the channels that the formula names") {
+  Gpu gpu;
+  struct Case {
+    int64_t in, out, times;
+  };
+  for (const Case& k : {Case{16, 4, 1}, Case{8, 4, 2}, Case{8, 8, 2}})
+    for (int64_t time = 0; time < k.times; ++time) {
+      const OwnedTensor x = random_tensor({2, 3, k.in}, 1), on_gpu = gpu.up(x);
+      OwnedTensor y(DType::f32, {4, 6, k.out}, gpu.stream().device());
+
+      cuda::upsample_duplicate(on_gpu, k.times, time, y, gpu.stream());
+
+      const OwnedTensor got = gpu.down(y);
+      int64_t wrong = 0;
+      for (int64_t h = 0; h < 2; ++h)
+        for (int64_t w = 0; w < 3; ++w)
+          for (int64_t i = 0; i < 2; ++i)
+            for (int64_t j = 0; j < 2; ++j)
+              for (int64_t o = 0; o < k.out; ++o) {
+                const int64_t from =
+                    ((o * k.times + time) * 4 + 2 * i + j) * k.in / (4 * k.times * k.out);
+                wrong += got.as<float>()[((2 * h + i) * 6 + 2 * w + j) * k.out + o] !=
+                         x.as<float>()[(h * 3 + w) * k.in + from];
+              }
+      CHECK(wrong == 0);
+    }
+}
+
+}  // namespace longtake::testing
