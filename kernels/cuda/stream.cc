@@ -4,6 +4,7 @@
 #include "kernels/base/stream.h"
 #include "kernels/cuda/arena.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/gemm.h"
 
@@ -43,6 +44,11 @@ std::vector<DeviceInfo> devices(std::string* why) {
   return out;
 }
 
+std::string library_versions() {
+  const size_t version = CublasLt::get().version();
+  return fmt::format("cuBLASLt {}", version);
+}
+
 Stream::Stream(int device, Priority priority) : device_(device) {
   std::string why;
   const std::vector<DeviceInfo> all = devices(&why);
@@ -61,6 +67,8 @@ Stream::Stream(int device, Priority priority) : device_(device) {
 }
 
 Stream::~Stream() {
+  gemm_.reset();  // they hold the stream
+  dnn_.reset();
   if (handle_) {
     (void)cudaStreamSynchronize(handle_);
     for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);

@@ -29,7 +29,7 @@ bool compiled_in();
 // GPUs that this process can use; empty without a driver, with the reason in `why`.
 std::vector<DeviceInfo> devices(std::string* why = nullptr);
 
-// Of the libraries whose choice of algorithm decides the bits: "cuBLASLt 13.1.0, cuDNN 9.19.0".
+// Of the libraries whose choice of algorithm decides the bits: "cuBLASLt 130100".
 std::string library_versions();
 
 class Arena;
