@@ -42,8 +42,8 @@ latents_of() {  # latents_of RUN: the hash in its report
 # One rank against two that share the GPU: the same latents. Messages go through the loopback.
 ranks() {
   local common=(generate configs/demo/short.yaml --device cuda --latents-only --seed 1 -q)
-  "$longtake" "${common[@]}" --out "$scratch/one" || return 1
-  "$longtake" "${common[@]}" --out "$scratch/two" --transport loopback --stages 2 || return 1
+  "$longtake" "${common[@]}" --output "$scratch/one" || return 1
+  "$longtake" "${common[@]}" --output "$scratch/two" --transport loopback --stages 2 || return 1
   local one two
   one=$(latents_of "$scratch/one") two=$(latents_of "$scratch/two")
   echo "one rank $one, two ranks $two"
@@ -51,7 +51,7 @@ ranks() {
 }
 
 demo() {
-  "$longtake" generate configs/demo/run.yaml --device cuda --latents-only --seed 1 -q --out "$scratch/demo" &&
+  "$longtake" generate configs/demo/run.yaml --device cuda --latents-only --seed 1 -q --output "$scratch/demo" &&
     cat "$scratch/demo/report.txt"
 }
 
