@@ -57,11 +57,11 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
              "linear: expected a gate f32 [n, {}] on a residual, found {}", weight.out(),
              args.gate.shape.text());
   }
+  LT_CHECK(!args.next || args.residual, "linear: only a residual is followed by a norm");
   const TimedWork timed(stream, &WorkClock::linear_s);
-  if (stream.on_gpu())
-    cuda::linear(args, weight, stream);
-  else
-    cpu::linear(args, weight, stream);
+  if (stream.on_gpu()) return cuda::linear(args, weight, stream);
+  cpu::linear(args, weight, stream);
+  if (args.next) layer_norm(args.residual, *args.next, args.normed, stream);
 }
 
 }  // namespace longtake

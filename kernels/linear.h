@@ -7,6 +7,7 @@
 
 #include "kernels/base/stream.h"
 #include "kernels/base/tensor.h"
+#include "kernels/norm.h"
 
 namespace longtake {
 
@@ -51,6 +52,10 @@ struct LinearArgs {
   Tensor residual = {};
   ConstTensor gate = {};
   const int32_t* gate_row = nullptr;  // on the device of x
+  // Then, if not null, normed = this norm of the residual; on a GPU in the same pass over memory,
+  // with the same bits as by itself.
+  const LayerNorm* next = nullptr;
+  Tensor normed = {};
 };
 
 // Rows are cut into tiles whose size depends on the shapes only: the same bits on any thread count.

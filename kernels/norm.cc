@@ -61,6 +61,13 @@ void layer_norm_affine(ConstTensor x, ConstTensor weight, ConstTensor bias, floa
       stream);
 }
 
+void layer_norm(ConstTensor x, const LayerNorm& norm, Tensor y, StreamRef stream) {
+  if (norm.modulated)
+    layer_norm_modulate(x, norm.shift, norm.scale, norm.modulation_row, norm.eps, y, stream);
+  else
+    layer_norm_affine(x, norm.scale, norm.shift, norm.eps, y, stream);
+}
+
 void rms_norm(ConstTensor x, ConstTensor weight, float eps, Tensor y, StreamRef stream) {
   check_rows("rms_norm", x, y);
   check_vector("rms_norm", "weight", weight, x.dim(1));

@@ -18,6 +18,15 @@ void layer_norm_modulate(ConstTensor x, ConstTensor shift, ConstTensor scale,
 void layer_norm_affine(ConstTensor x, ConstTensor weight, ConstTensor bias, float eps, Tensor y,
                        StreamRef stream);
 
+// Either of the two.
+struct LayerNorm {
+  ConstTensor shift, scale;  // bias and weight f32 [dim] of the affine one
+  const int32_t* modulation_row = nullptr;
+  bool modulated = true;
+  float eps = 1e-6f;
+};
+void layer_norm(ConstTensor x, const LayerNorm& norm, Tensor y, StreamRef stream);
+
 // y = x / sqrt(mean(x^2) + eps) * weight over the whole row; x, y f32 or bf16 [rows, dim]; weight
 // f32.
 void rms_norm(ConstTensor x, ConstTensor weight, float eps, Tensor y, StreamRef stream);

@@ -84,9 +84,9 @@ double linear_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef s
   };
   const Linear square = weight(d, d), up = weight(f, d), down = weight(d, f);
   const OwnedTensor x = numbers(dtype, {rows, d}, stream);
-  OwnedTensor y(dtype, {rows, d}, stream.device()), hidden(dtype, {rows, f}),
-      stream_x(DType::f32, {rows, d}, stream.device());
-  std::fill_n(stream_x.as<float>(), rows * d, 0.0f);
+  OwnedTensor y(dtype, {rows, d}, stream.device()), hidden(dtype, {rows, f}, stream.device());
+  OwnedTensor stream_x(DType::f32, {rows, d}, stream.device());
+  fill_zero(stream_x, stream);
   const auto work = [&] {
     for (int i = 0; i < 4; ++i) linear({.x = x, .y = y}, square, stream);
     linear({.x = x, .activation = Activation::gelu_tanh, .y = hidden}, up, stream);

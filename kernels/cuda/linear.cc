@@ -6,6 +6,7 @@
 #include "kernels/copy.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/norm.h"
 
 namespace longtake::cuda {
 
@@ -120,6 +121,19 @@ void by_scratch(const LinearArgs& args, const LinearRun& run) {
   }
 }
 
+// Rows [begin, end) of the residual and, if asked for, of its norm, from their part of the product.
+void add_part(const LinearArgs& args, ConstTensor y, int64_t begin, int64_t end, Stream& stream) {
+  const int32_t* gate_row = args.gate_row ? args.gate_row + begin : nullptr;
+  const Tensor residual = args.residual.rows(begin, end);
+  if (!args.next) return add_gated(y, args.gate, gate_row, residual, stream);
+  const LayerNorm& n = *args.next;
+  const Shape row{n.modulated ? n.shift.dim(0) : 1, residual.dim(1)};
+  const bool indexed = n.modulated && row[0] > 1;
+  add_gated_layer_norm(y, args.gate, gate_row, residual, n.shift.reshape(row), n.scale.reshape(row),
+                       indexed ? n.modulation_row + begin : nullptr, n.modulated, n.eps,
+                       args.normed.rows(begin, end), stream);
+}
+
 // residual += gate * y, y rounded to bf16 when that is the compute dtype.
 void to_residual(const LinearArgs& args, const LinearRun& run) {
   const int64_t rows = args.x.dim(0), out = args.residual.dim(1);
@@ -132,8 +146,7 @@ void to_residual(const LinearArgs& args, const LinearRun& run) {
     const Tensor y(run.stream.scratch(static_cast<size_t>(n * row_bytes), kScratchSlot), dtype,
                    {n, out}, args.residual.device);
     run.activated(args.x.rows(begin, end), y);
-    add_gated(y, args.gate, args.gate_row ? args.gate_row + begin : nullptr,
-              args.residual.rows(begin, end), run.stream);
+    add_part(args, y, begin, end, run.stream);
   }
 }
 
@@ -164,10 +177,9 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
   const LinearRun run{packed, args.activation, stream, stream.cuda()};
   if (args.residual) {
     // Without gate and activation the product itself adds to the residual.
-    if (!args.gate && args.activation == Activation::none)
-      run.sum(args.x, args.residual, true);
-    else
-      to_residual(args, run);
+    if (args.gate || args.activation != Activation::none) return to_residual(args, run);
+    run.sum(args.x, args.residual, true);
+    if (args.next) longtake::layer_norm(args.residual, *args.next, args.normed, stream);
   } else if (run.fused(args.x, args.y)) {
     run.stream.gemm().run(run.product(args.x, args.y, Epilogue::bias_gelu, false));
   } else if (direct(args, weight)) {

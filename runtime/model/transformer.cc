@@ -168,18 +168,40 @@ void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamR
   const RopeTable& table = rope(window, stream);
   const VisitRope positions{table.cosine, table.sine, visit.prefix_frames * frame, x.dim(0),
                             visit.suffix_frames * frame};
+  for (int64_t unit = units.begin; unit < units.end; ++unit)
+    forward_unit(unit, units, x, visit, positions, stream);
+}
+
+// The modulations of a layer and of the next one lie in the workspace in turn.
+ConstTensor Transformer::layer_modulation(int64_t layer, const Visit& visit, StreamRef stream) {
   const OwnedTensor& e = visit.modulation->e;
-  if (!workspace_.modulation || workspace_.modulation.shape() != e.shape())
-    workspace_.modulation = OwnedTensor(DType::f32, e.shape(), stream.device());
-  for (int64_t i = units.begin / 3; 3 * i < units.end; ++i) {
-    const Layer& layer = layers_[static_cast<size_t>(i)];
-    add_rows(e, layer.table, workspace_.modulation, stream);
-    if (units.contains(3 * i))
-      layer.self->forward(i, x, workspace_.modulation, visit, positions, workspace_, stream);
-    if (units.contains(3 * i + 1)) layer.cross->forward(i, x, visit, workspace_, stream);
-    if (units.contains(3 * i + 2))
-      layer.ffn->forward(x, workspace_.modulation, visit, workspace_, stream);
-  }
+  OwnedTensor& at = workspace_.modulation[layer % 2];
+  if (!at || at.shape() != e.shape()) at = OwnedTensor(DType::f32, e.shape(), stream.device());
+  add_rows(e, layers_[static_cast<size_t>(layer)].table, at, stream);
+  return at;
+}
+
+NextNorm Transformer::norm_of(int64_t unit, const Visit& visit, StreamRef stream) {
+  const Layer& layer = layers_[static_cast<size_t>(unit / 3)];
+  if (unit % 3 == 1) return layer.cross->norm();
+  if (unit % 3 == 0) return layer.self->norm(layer_modulation(unit / 3, visit, stream), visit);
+  return layer.ffn->norm(workspace_.modulation[unit / 3 % 2], visit);
+}
+
+void Transformer::forward_unit(int64_t unit, const UnitRange& units, Tensor x, const Visit& visit,
+                               const VisitRope& positions, StreamRef stream) {
+  const int64_t index = unit / 3;
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  const bool first = unit == units.begin;
+  if (first) layer_modulation(index, visit, stream);
+  const ConstTensor modulation = workspace_.modulation[index % 2];
+  const NextNorm next = unit + 1 < units.end ? norm_of(unit + 1, visit, stream) : NextNorm{};
+  if (unit % 3 == 0)
+    layer.self->forward(index, x, modulation, visit, positions, !first, next, workspace_, stream);
+  else if (unit % 3 == 1)
+    layer.cross->forward(index, x, visit, !first, next, workspace_, stream);
+  else
+    layer.ffn->forward(x, modulation, visit, !first, next, workspace_, stream);
 }
 
 void Transformer::head(ConstTensor x, const Modulation& modulation, const TokenGrid& grid,

@@ -54,6 +54,10 @@ class Transformer {
     std::optional<FeedForward> ffn;
     OwnedTensor table;  // f32 [6 * dim]
   };
+  void forward_unit(int64_t unit, const UnitRange& units, Tensor x, const Visit& visit,
+                    const VisitRope& positions, StreamRef stream);
+  ConstTensor layer_modulation(int64_t layer, const Visit& visit, StreamRef stream);
+  NextNorm norm_of(int64_t unit, const Visit& visit, StreamRef stream);
   const RopeTable& rope(const TokenGrid& window, StreamRef stream);
 
   TransformerConfig config_;

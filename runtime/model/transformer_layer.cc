@@ -27,6 +27,26 @@ ConstTensor part(ConstTensor modulation, int64_t j, int64_t dim) {
   return modulation.columns(j * dim, (j + 1) * dim);
 }
 
+// Adaptive layer norm with parts `shift` and `shift` + 1 of the modulation.
+NextNorm modulated_norm(ConstTensor modulation, int64_t shift, const Visit& visit, float eps,
+                        DType dtype) {
+  const int64_t dim = modulation.dim(1) / 6;
+  return {LayerNorm{part(modulation, shift, dim), part(modulation, shift + 1, dim),
+                    visit.modulation->row_index(), true, eps},
+          dtype};
+}
+
+// Ends a sub-layer: x += gate * (o W^T + b), and what the next one begins with.
+void to_stream(ConstTensor o, const Linear& out, Tensor x, ConstTensor gate,
+               const int32_t* gate_row, const NextNorm& next, LayerWorkspace& w, StreamRef stream) {
+  LinearArgs args{.x = o, .residual = x, .gate = gate, .gate_row = gate_row};
+  if (next.norm) {
+    args.next = &*next.norm;
+    args.normed = take(w.normed, x.dim(0), x.dim(1), next.dtype, stream);
+  }
+  linear(args, out, stream);
+}
+
 float attention_scale(int64_t head_dim) {
   return 1.0f / std::sqrt(static_cast<float>(head_dim));
 }
@@ -47,13 +67,13 @@ SelfAttention::SelfAttention(const Weights& weights, const std::string& block,
 }
 
 void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, const Visit& visit,
-                            const VisitRope& rope, LayerWorkspace& w, StreamRef stream) const {
+                            const VisitRope& rope, bool normed, const NextNorm& next,
+                            LayerWorkspace& w, StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
   const DType compute = q_.compute();
   const Tensor a = take(w.normed, n, d, compute, stream), q = take(w.q, n, d, compute, stream);
   const Tensor k = take(w.k, n, d, compute, stream), v = take(w.v, n, d, compute, stream);
-  layer_norm_modulate(x, part(modulation, 0, d), part(modulation, 1, d),
-                      visit.modulation->row_index(), eps_, a, stream);
+  if (!normed) layer_norm(x, *norm(modulation, visit).norm, a, stream);
   linear({.x = a, .y = q}, q_, stream);
   linear({.x = a, .y = k}, k_, stream);
   linear({.x = a, .y = v}, v_, stream);
@@ -90,11 +110,11 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
              .out = o.reshape({n, heads_, head_dim_}),
              .scale = attention_scale(head_dim_)},
             stream);
-  linear({.x = o,
-          .residual = x,
-          .gate = part(modulation, 2, d),
-          .gate_row = visit.modulation->row_index()},
-         out_, stream);
+  to_stream(o, out_, x, part(modulation, 2, d), visit.modulation->row_index(), next, w, stream);
+}
+
+NextNorm SelfAttention::norm(ConstTensor modulation, const Visit& visit) const {
+  return modulated_norm(modulation, 0, visit, eps_, q_.compute());
 }
 
 size_t SelfAttention::bytes() const {
@@ -127,14 +147,14 @@ TextKeys CrossAttention::text_keys(ConstTensor text, int64_t rows, int64_t paddi
   return keys;
 }
 
-void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, LayerWorkspace& w,
-                             StreamRef stream) const {
+void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, bool normed,
+                             const NextNorm& next, LayerWorkspace& w, StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
   const DType compute = q_.compute();
   const TextKeys& text = visit.text->layers.at(static_cast<size_t>(layer));
   LT_CHECK(text.k, "layer {}: the text's keys were not made", layer);
   const Tensor a = take(w.normed, n, d, compute, stream), q = take(w.q, n, d, compute, stream);
-  layer_norm_affine(x, norm_weight_, norm_bias_, eps_, a, stream);
+  if (!normed) layer_norm(x, *norm().norm, a, stream);
   linear({.x = a, .y = q}, q_, stream);
   rms_norm(q, q_norm_, eps_, q, stream);
 
@@ -154,7 +174,11 @@ void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, LayerW
              .out = o.reshape({n, heads_, head_dim_}),
              .scale = attention_scale(head_dim_)},
             stream);
-  linear({.x = o, .residual = x}, out_, stream);
+  to_stream(o, out_, x, {}, nullptr, next, w, stream);
+}
+
+NextNorm CrossAttention::norm() const {
+  return {LayerNorm{norm_bias_, norm_weight_, nullptr, false, eps_}, q_.compute()};
 }
 
 size_t CrossAttention::bytes() const {
@@ -170,19 +194,19 @@ FeedForward::FeedForward(const Weights& weights, const std::string& block,
   down_ = weights.linear(block + ".ffn.net.2", config.dim(), config.ffn_dim, true, compute, stream);
 }
 
-void FeedForward::forward(Tensor x, ConstTensor modulation, const Visit& visit, LayerWorkspace& w,
-                          StreamRef stream) const {
+void FeedForward::forward(Tensor x, ConstTensor modulation, const Visit& visit, bool normed,
+                          const NextNorm& next, LayerWorkspace& w, StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
   const Tensor b = take(w.normed, n, d, up_.compute(), stream);
   const Tensor hidden = take(w.hidden, n, up_.out(), up_.compute(), stream);
-  layer_norm_modulate(x, part(modulation, 3, d), part(modulation, 4, d),
-                      visit.modulation->row_index(), eps_, b, stream);
+  if (!normed) layer_norm(x, *norm(modulation, visit).norm, b, stream);
   linear({.x = b, .activation = Activation::gelu_tanh, .y = hidden}, up_, stream);
-  linear({.x = hidden,
-          .residual = x,
-          .gate = part(modulation, 5, d),
-          .gate_row = visit.modulation->row_index()},
-         down_, stream);
+  to_stream(hidden, down_, x, part(modulation, 5, d), visit.modulation->row_index(), next, w,
+            stream);
+}
+
+NextNorm FeedForward::norm(ConstTensor modulation, const Visit& visit) const {
+  return modulated_norm(modulation, 3, visit, eps_, up_.compute());
 }
 
 size_t FeedForward::bytes() const {

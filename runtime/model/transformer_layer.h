@@ -2,7 +2,10 @@
 // that a stage can own any contiguous run of them.
 #pragma once
 
+#include <optional>
+
 #include "kernels/linear.h"
+#include "kernels/norm.h"
 #include "runtime/model/model_config.h"
 #include "runtime/model/visit.h"
 #include "runtime/model/weights.h"
@@ -14,7 +17,14 @@ struct LayerWorkspace {
   OwnedTensor normed, q, k, v, attended;  // compute dtype [tokens, dim]
   OwnedTensor hidden;                     // compute dtype [tokens, ffn_dim]
   OwnedTensor prefix_k, suffix_k;         // compute dtype [tokens, dim], positioned
-  OwnedTensor modulation;                 // f32 [n, 6 * dim]
+  OwnedTensor modulation[2];              // f32 [n, 6 * dim], of a layer and of the one after it
+};
+
+// What follows a sub-layer's update of x: the norm that the next one begins with, which it then
+// finds in LayerWorkspace::normed.
+struct NextNorm {
+  std::optional<LayerNorm> norm;
+  DType dtype = DType::f32;  // of the normed rows
 };
 
 // Rotary tables of a visit's window [prefix | own | suffix].
@@ -27,9 +37,12 @@ class SelfAttention {
  public:
   SelfAttention(const Weights& weights, const std::string& block, const TransformerConfig& config,
                 DType compute, StreamRef stream);
-  // x += gate * attention(normed(x)); modulation f32 [n, 6 * dim] = table + e.
+  // x += gate * attention(normed(x)); modulation f32 [n, 6 * dim] = table + e. `normed`: the
+  // sub-layer before has left the norm of x in the workspace; the same below.
   void forward(int64_t layer, Tensor x, ConstTensor modulation, const Visit& visit,
-               const VisitRope& rope, LayerWorkspace& workspace, StreamRef stream) const;
+               const VisitRope& rope, bool normed, const NextNorm& next, LayerWorkspace& workspace,
+               StreamRef stream) const;
+  NextNorm norm(ConstTensor modulation, const Visit& visit) const;
   size_t bytes() const;
 
  private:
@@ -43,8 +56,9 @@ class CrossAttention {
  public:
   CrossAttention(const Weights& weights, const std::string& block, const TransformerConfig& config,
                  DType compute, StreamRef stream);
-  void forward(int64_t layer, Tensor x, const Visit& visit, LayerWorkspace& workspace,
-               StreamRef stream) const;
+  void forward(int64_t layer, Tensor x, const Visit& visit, bool normed, const NextNorm& next,
+               LayerWorkspace& workspace, StreamRef stream) const;
+  NextNorm norm() const;
   // text: compute dtype [rows (+ 1 padded row), dim], out of the text embedder.
   TextKeys text_keys(ConstTensor text, int64_t rows, int64_t padding, StreamRef stream) const;
   size_t bytes() const;
@@ -61,8 +75,9 @@ class FeedForward {
  public:
   FeedForward(const Weights& weights, const std::string& block, const TransformerConfig& config,
               DType compute, StreamRef stream);
-  void forward(Tensor x, ConstTensor modulation, const Visit& visit, LayerWorkspace& workspace,
-               StreamRef stream) const;
+  void forward(Tensor x, ConstTensor modulation, const Visit& visit, bool normed,
+               const NextNorm& next, LayerWorkspace& workspace, StreamRef stream) const;
+  NextNorm norm(ConstTensor modulation, const Visit& visit) const;
   size_t bytes() const;
 
  private:

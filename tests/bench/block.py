@@ -84,16 +84,53 @@ def diffusers_block(args, dtype):
 
 
 def timed(run, inputs):
+    wait = torch.cuda.synchronize if inputs[0].is_cuda else lambda: None
+    wait()
     begin = time.perf_counter()
     run(*inputs)
+    wait()
     return time.perf_counter() - begin
+
+
+def with_backend(block, backend):
+    """The compiled block with one kernel for its attention: compiling fixes the choice."""
+    from torch.nn.attention import sdpa_kernel
+
+    compiled = torch.compile(block)
+
+    def run(*inputs):
+        with sdpa_kernel(backend):
+            return compiled(*inputs)
+
+    return run
+
+
+def gpu_runs(args, dtype):
+    """Eager, and compiled with every attention kernel that PyTorch has for this GPU."""
+    from torch.nn.attention import SDPBackend
+
+    torch.manual_seed(1)
+    block, inputs = torch_block(args, dtype)
+    block, inputs = block.cuda(), tuple(x.cuda() for x in inputs)
+    block.norm2 = tuple(x.cuda() for x in block.norm2)
+    runs = {"torch eager": (block, inputs)}
+    for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
+        torch._dynamo.reset()
+        run = with_backend(block, backend)
+        try:
+            run(*inputs)
+        except RuntimeError as error:
+            print(f"# torch compiled, {name}: {str(error).splitlines()[0]}")
+            continue
+        runs[f"torch {name}"] = (run, inputs)
+    return runs
 
 
 def longtake_seconds(args, name):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "block.json")
         command = [os.environ["LONGTAKE"], "bench", "block", "--json", path, "--dtype", name]
-        command += ["--threads", str(args.threads), "--repeat", str(args.repeat), "--head-dim", str(args.dim // args.heads)]
+        command += ["--device", args.device, "--threads", str(args.threads), "--repeat", str(args.repeat), "--head-dim", str(args.dim // args.heads)]
         for key in ("dim", "heads", "ffn", "tokens"):
             command += [f"--{key}", str(getattr(args, key))]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -102,8 +139,7 @@ def longtake_seconds(args, name):
     return [row["seconds_median"] for row in rows if row["part"] == "block"]
 
 
-def compare(args, name):
-    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[name]
+def cpu_runs(args, dtype):
     block, inputs = torch_block(args, dtype)
     runs = {"torch eager": (block, inputs)}
     if not args.no_compile:
@@ -113,6 +149,12 @@ def compare(args, name):
         runs["diffusers eager"] = diffusers_block(args, dtype)
     except ImportError:
         print("# diffusers is not installed: its block is left out")
+    return runs
+
+
+def compare(args, name):
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[name]
+    runs = gpu_runs(args, dtype) if args.device == "cuda" else cpu_runs(args, dtype)
     for run, values in runs.values():
         for _ in range(2):
             run(*values)
@@ -124,7 +166,7 @@ def compare(args, name):
     medians = {key: statistics.median(values) for key, values in seconds.items()}
     for key, values in seconds.items():
         ratio = medians[key] / medians["longtake"]
-        print(f"{name:5} {key:16} {min(values):8.3f} {medians[key]:8.3f} {max(values):8.3f} s {ratio:6.2f}", flush=True)
+        print(f"{name:5} {key:16} {min(values):8.5f} {medians[key]:8.5f} {max(values):8.5f} s {ratio:6.2f}", flush=True)
     best = min((key for key in runs if key.startswith("torch")), key=medians.get)
     by_median = medians[best] / medians["longtake"]
     by_minimum = min(seconds[best]) / min(seconds["longtake"])
@@ -136,6 +178,7 @@ def main():
     for key, value in {"dim": 1536, "heads": 12, "ffn": 8960, "tokens": 3120, "threads": 2, "repeat": 3, "rounds": 3}.items():
         parser.add_argument(f"--{key}", type=int, default=value)
     parser.add_argument("--dtype", choices=["f32", "bf16"], help="default: both")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--no-compile", action="store_true", help="eager only")
     parser.add_argument("--autotune", action="store_true", help="compile with max-autotune")
     args = parser.parse_args()
