@@ -35,6 +35,14 @@ void copy(ConstTensor from, Tensor to, StreamRef stream) {
     std::memcpy(target + i * rows.to_stride, source + i * rows.from_stride, rows.bytes);
 }
 
+void fill_from_host(Tensor x, const FillPiece& fill, StreamRef stream) {
+  LT_CHECK(x.dense(), "fill_from_host: a dense tensor is needed, found {}", x.shape.text());
+  if (x.device.type == DeviceType::cuda)
+    cuda::upload(x, fill, stream.cuda());
+  else
+    fill(0, x.numel(), x.data);
+}
+
 void fill_zero(Tensor x, StreamRef stream) {
   LT_CHECK(x.dense(), "fill_zero: a dense tensor is needed, found {}", x.shape.text());
   if (x.numel() == 0) return;

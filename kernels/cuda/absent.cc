@@ -33,6 +33,7 @@ namespace cuda {
 class Arena {};
 class Gemm {};
 class Dnn {};
+class UploadRing {};
 
 bool compiled_in() {
   return false;
@@ -66,6 +67,9 @@ int begin_interval(Stream&) {
 void end_interval(Stream&, int, double*) {
   absent();
 }
+UploadRing& Stream::upload_ring() {
+  absent();
+}
 void* Stream::scratch(size_t, int) {
   absent();
 }
@@ -77,6 +81,9 @@ size_t Stream::peak_bytes() const {
 }
 
 void copy(ConstTensor, Tensor, const MemoryRows&, Stream&) {
+  absent();
+}
+void upload(Tensor, const FillPiece&, Stream&) {
   absent();
 }
 void fill_zero(Tensor, Stream&) {

@@ -1,6 +1,7 @@
 #include "kernels/cuda/memory.h"
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/upload_ring.h"
 
 namespace longtake::cuda {
 
@@ -12,6 +13,16 @@ void copy(ConstTensor from, Tensor to, const MemoryRows& rows, Stream& stream) {
                               rows.count, cudaMemcpyDefault, stream.handle()));
   if (from.device.type == DeviceType::cpu || to.device.type == DeviceType::cpu)
     stream.synchronize();
+}
+
+void upload(Tensor to, const FillPiece& fill, Stream& stream) {
+  const size_t size = size_bytes(to.dtype);
+  stream.upload_ring().upload(
+      to.data, to.bytes(),
+      [&](size_t from, size_t bytes, void* host) {
+        fill(static_cast<int64_t>(from / size), static_cast<int64_t>(bytes / size), host);
+      },
+      stream.handle());
 }
 
 void fill_zero(Tensor x, Stream& stream) {

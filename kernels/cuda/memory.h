@@ -1,7 +1,7 @@
 // CUDA backend of kernels/copy.h.
 #pragma once
 
-#include "kernels/base/tensor.h"
+#include "kernels/copy.h"
 #include "kernels/cuda/stream.h"
 
 namespace longtake {
@@ -15,6 +15,7 @@ namespace cuda {
 // Returns when it is done if one side is host memory.
 void copy(ConstTensor from, Tensor to, const MemoryRows& rows, Stream& stream);
 void fill_zero(Tensor x, Stream& stream);
+void upload(Tensor to, const FillPiece& fill, Stream& stream);
 
 }  // namespace cuda
 }  // namespace longtake

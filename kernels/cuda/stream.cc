@@ -7,6 +7,7 @@
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/upload_ring.h"
 
 namespace longtake::cuda {
 
@@ -69,6 +70,7 @@ Stream::Stream(int device, Priority priority) : device_(device) {
 Stream::~Stream() {
   gemm_.reset();  // they hold the stream
   dnn_.reset();
+  upload_ring_.reset();
   if (handle_) {
     (void)cudaStreamSynchronize(handle_);
     for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
@@ -130,6 +132,11 @@ Gemm& Stream::gemm() {
 Dnn& Stream::dnn() {
   if (!dnn_) dnn_ = std::make_unique<Dnn>(*this);
   return *dnn_;
+}
+
+UploadRing& Stream::upload_ring() {
+  if (!upload_ring_) upload_ring_ = std::make_unique<UploadRing>();
+  return *upload_ring_;
 }
 
 // The old block is free for later work of this stream only.

@@ -35,6 +35,7 @@ std::string library_versions();
 class Arena;
 class Gemm;  // kernels/cuda/gemm.h
 class Dnn;   // kernels/cuda/dnn.h
+class UploadRing;
 
 class Stream {
  public:
@@ -59,6 +60,7 @@ class Stream {
 
   Gemm& gemm();  // made when first asked for
   Dnn& dnn();
+  UploadRing& upload_ring();
 
   // Scratch memory of the calls in this stream: at least `bytes`; valid until the next call of this
   // function with the same slot. Aligned to 256 bytes.
@@ -75,6 +77,7 @@ class Stream {
   std::unique_ptr<Arena> arena_;
   std::unique_ptr<Gemm> gemm_;
   std::unique_ptr<Dnn> dnn_;
+  std::unique_ptr<UploadRing> upload_ring_;
   // Events are used again; an interval waits here for the next synchronize().
   int record_event();
   std::vector<CUevent_st*> events_;

@@ -54,16 +54,27 @@ void read_piece(const Location& at, int64_t begin, int64_t n, Tensor to, void* s
   if (stored != to.dtype) convert(raw, to, StreamRef(alone));
 }
 
-OwnedTensor read_in_pieces(const Location& at, DType dtype, ThreadPool& pool) {
+// Elements [begin, begin + n) as `dtype` into host memory, by all threads.
+void read_range(const Location& at, int64_t begin, int64_t n, DType dtype, void* to,
+                ThreadPool& pool) {
   const DType stored = stored_dtype(at);
-  OwnedTensor out(dtype, at.entry->shape);
-  const int64_t elements = out.numel();
-  const Tensor flat = out.view().reshape({elements});
-  pool.parallel_for((elements + kPiece - 1) / kPiece, [&](int64_t piece, int worker) {
-    const int64_t begin = piece * kPiece, end = std::min(elements, begin + kPiece);
+  const Tensor flat(to, dtype, {n});
+  pool.parallel_for((n + kPiece - 1) / kPiece, [&](int64_t piece, int worker) {
+    const int64_t first = piece * kPiece, end = std::min(n, first + kPiece);
     void* scratch = stored == dtype ? nullptr : pool.scratch(worker, kPiece * size_bytes(stored));
-    read_piece(at, begin, end - begin, flat.rows(begin, end), scratch);
+    read_piece(at, begin + first, end - first, flat.rows(first, end), scratch);
   });
+}
+
+// All of it on the stream's device.
+OwnedTensor read_tensor(const Location& at, DType dtype, StreamRef stream) {
+  OwnedTensor out(dtype, at.entry->shape, stream.device());
+  fill_from_host(
+      out.view(),
+      [&](int64_t first, int64_t n, void* to) {
+        read_range(at, first, n, dtype, to, stream.pool());
+      },
+      stream);
   return out;
 }
 
@@ -167,8 +178,7 @@ OwnedTensor Weights::read(const std::string& name, const Shape& expected, DType 
                           StreamRef stream) const {
   const Location at = files_->at(name);
   check_shape(at, expected);
-  OwnedTensor out = read_in_pieces(at, dtype, stream.pool());
-  return stream.on_gpu() ? to_device(out, stream) : std::move(out);
+  return read_tensor(at, dtype, stream);
 }
 
 OwnedTensor Weights::read_rows(const std::string& name, const Shape& expected,
@@ -205,9 +215,9 @@ Linear Weights::linear(const std::string& prefix, int64_t out, int64_t in, bool 
   const Shape& stored = at.entry->shape;
   if (stored.rank() < 2 || stored[0] != out || stored.inner_numel() != in)
     check_shape(at, {out, in});
-  const OwnedTensor weight = read_in_pieces(at, stored_dtype(at), stream.pool());
+  const OwnedTensor weight = read_tensor(at, stored_dtype(at), stream);
   OwnedTensor bias_values;
-  if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, StreamRef(stream.pool()));
+  if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, stream);
   return Linear(weight.view().reshape({out, in}), bias ? bias_values.view() : ConstTensor{},
                 compute, stream);
 }
