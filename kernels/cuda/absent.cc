@@ -5,6 +5,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/graph.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/norm.h"
@@ -80,6 +81,15 @@ size_t Stream::peak_bytes() const {
   return 0;
 }
 
+std::unique_ptr<Graph> record_graph(Stream&, const std::function<void()>&) {
+  absent();
+}
+void launch(const Graph&, Stream&) {
+  absent();
+}
+uint64_t Stream::scratch_version() const {
+  return 0;
+}
 void copy(ConstTensor, Tensor, const MemoryRows&, Stream&) {
   absent();
 }

@@ -146,8 +146,13 @@ void* Stream::scratch(size_t bytes, int slot) {
   if (at.bytes < bytes) {
     if (at.data) arena_->free(at.data, at.bytes);
     at = {arena_->allocate(bytes), bytes};
+    ++scratch_version_;
   }
   return at.data;
+}
+
+uint64_t Stream::scratch_version() const {
+  return scratch_version_;
 }
 
 size_t Stream::held_bytes() const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -65,6 +66,7 @@ class Stream {
   // Scratch memory of the calls in this stream: at least `bytes`; valid until the next call of this
   // function with the same slot. Aligned to 256 bytes.
   void* scratch(size_t bytes, int slot = 0);
+  uint64_t scratch_version() const;  // changes when any of it moves
 
   // Bytes of device memory that the stream's arena holds, and the most that were in use at a time.
   size_t held_bytes() const;
@@ -87,6 +89,7 @@ class Stream {
     double* to;
   };
   std::vector<Interval> intervals_;
+  uint64_t scratch_version_ = 0;
   static constexpr int kSlots = 8;
   struct Scratch {
     void* data = nullptr;

@@ -58,6 +58,10 @@ const FeatureCache::Slab& FeatureCache::find(const Features& features) const {
   return found->second;
 }
 
+const void* FeatureCache::address(const Features& features) const {
+  return find(features).data->view().data;
+}
+
 std::vector<Features> FeatureCache::features() const {
   std::vector<Features> out;
   for (const auto& [key, slab] : live_)

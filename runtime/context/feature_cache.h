@@ -33,6 +33,8 @@ class FeatureCache {
   LayerFeatures read(const Features& features, int64_t branch, int64_t layer) const;
   void write(const Features& features, int64_t branch, int64_t layer, LayerFeatures own);
 
+  const void* address(const Features& features) const;
+
   // What is alive, and a share in one of them: its memory is not used again while a share is held.
   std::vector<Features> features() const;
   struct Share {

@@ -82,6 +82,20 @@ class VisitCache : public VisitFeatures {
                    {all.k.rows(end - tail_rows_, end), all.v.rows(end - tail_rows_, end)});
   }
 
+  bool addresses(std::vector<uint64_t>& out) const override {
+    const auto add = [&](bool used, const Features& features) {
+      out.push_back(used ? reinterpret_cast<uint64_t>(cache_.address(features)) : 0);
+    };
+    out.push_back(static_cast<uint64_t>(branch_));
+    for (const auto& read : {visit_.prefix, visit_.suffix})
+      add(read.has_value(), read.value_or(Features{}));
+    add(visit_.publish_head, {Edge::head, visit_.block, visit_.step});
+    add(visit_.publish_tail, {Edge::tail, visit_.block, visit_.step});
+    for (const int64_t rows : {head_rows_, tail_rows_, skipped_rows_})
+      out.push_back(static_cast<uint64_t>(rows));
+    return true;
+  }
+
  private:
   FeatureCache& cache_;
   const Forward& visit_;

@@ -5,6 +5,7 @@
 
 #include "kernels/base/error.h"
 #include "kernels/copy.h"
+#include "kernels/cuda/stream.h"
 #include "kernels/elementwise.h"
 #include "kernels/norm.h"
 #include "kernels/patch.h"
@@ -168,15 +169,58 @@ void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamR
   const RopeTable& table = rope(window, stream);
   const VisitRope positions{table.cosine, table.sine, visit.prefix_frames * frame, x.dim(0),
                             visit.suffix_frames * frame};
-  for (int64_t unit = units.begin; unit < units.end; ++unit)
-    forward_unit(unit, units, x, visit, positions, stream);
+  const auto work = [&](StreamRef s) {
+    for (int64_t unit = units.begin; unit < units.end; ++unit)
+      forward_unit(unit, units, x, visit, positions, s);
+  };
+  const auto key = visit_key(units, x, visit, positions, stream);
+  if (key)
+    visits_.run(*key, stream, work);
+  else
+    work(stream);
+}
+
+// All that a visit on a GPU depends on; nothing where replaying it would not pay.
+std::optional<RepeatedWork::Key> Transformer::visit_key(const UnitRange& units, ConstTensor x,
+                                                        const Visit& visit,
+                                                        const VisitRope& positions,
+                                                        StreamRef stream) const {
+  constexpr int64_t kMostTokens = 8192;  // above, launches hide behind the kernels
+  if (!stream.on_gpu() || x.dim(0) > kMostTokens) return {};
+  const auto address = [](const void* p) { return reinterpret_cast<uint64_t>(p); };
+  const auto number = [](int64_t n) { return static_cast<uint64_t>(n); };
+  RepeatedWork::Key key{number(units.begin),
+                        number(units.end),
+                        number(visit.grid.frames),
+                        number(visit.grid.rows),
+                        number(visit.grid.columns),
+                        number(visit.prefix_frames),
+                        number(visit.suffix_frames),
+                        address(x.data),
+                        address(positions.cosine.data),
+                        address(visit.modulation),
+                        address(visit.modulation->e.view().data),
+                        workspace_.version,
+                        stream.cuda().scratch_version()};
+  for (const TextKeys& text : visit.text->layers) {
+    if (!text.k) continue;
+    key.push_back(address(text.k.view().data));
+    key.push_back(number(text.rows));
+    key.push_back(number(text.padding));
+    break;  // the layers of one prompt come and go together
+  }
+  if (visit.features && !visit.features->addresses(key)) return {};
+  return key;
 }
 
 // The modulations of a layer and of the next one lie in the workspace in turn.
 ConstTensor Transformer::layer_modulation(int64_t layer, const Visit& visit, StreamRef stream) {
   const OwnedTensor& e = visit.modulation->e;
   OwnedTensor& at = workspace_.modulation[layer % 2];
-  if (!at || at.shape() != e.shape()) at = OwnedTensor(DType::f32, e.shape(), stream.device());
+  if (!at || at.shape() != e.shape()) {
+    at = OwnedTensor(DType::f32, e.shape(), stream.device());
+    ++workspace_.version;
+  }
   add_rows(e, layers_[static_cast<size_t>(layer)].table, at, stream);
   return at;
 }

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/repeated_work.h"
 #include "parallel/partition.h"
 #include "runtime/model/transformer_layer.h"
 
@@ -58,6 +59,9 @@ class Transformer {
                     const VisitRope& positions, StreamRef stream);
   ConstTensor layer_modulation(int64_t layer, const Visit& visit, StreamRef stream);
   NextNorm norm_of(int64_t unit, const Visit& visit, StreamRef stream);
+  std::optional<RepeatedWork::Key> visit_key(const UnitRange& units, ConstTensor x,
+                                             const Visit& visit, const VisitRope& positions,
+                                             StreamRef stream) const;
   const RopeTable& rope(const TokenGrid& window, StreamRef stream);
 
   TransformerConfig config_;
@@ -67,6 +71,7 @@ class Transformer {
   Linear patch_, time_1_, time_2_, time_proj_, text_1_, text_2_, proj_out_;
   OwnedTensor head_table_;  // f32 [2 * dim]
   LayerWorkspace workspace_;
+  RepeatedWork visits_;
   std::vector<std::pair<TokenGrid, RopeTable>> ropes_;  // by window, on the stream's device
 };
 

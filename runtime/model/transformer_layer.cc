@@ -11,10 +11,13 @@ namespace longtake {
 
 namespace {
 
-// Rows [0, rows) of a buffer on the stream's device that is at least that large.
-Tensor take(OwnedTensor& buffer, int64_t rows, int64_t columns, DType dtype, StreamRef stream) {
-  if (!buffer || buffer.dtype() != dtype || buffer.numel() < rows * columns)
+// Rows [0, rows) of one of the workspace's buffers, which becomes at least that large.
+Tensor take(LayerWorkspace& w, OwnedTensor& buffer, int64_t rows, int64_t columns, DType dtype,
+            StreamRef stream) {
+  if (!buffer || buffer.dtype() != dtype || buffer.numel() < rows * columns) {
     buffer = OwnedTensor(dtype, {rows, columns}, stream.device());
+    ++w.version;
+  }
   return Tensor(buffer.view().data, dtype, {rows, columns}, stream.device());
 }
 
@@ -42,7 +45,7 @@ void to_stream(ConstTensor o, const Linear& out, Tensor x, ConstTensor gate,
   LinearArgs args{.x = o, .residual = x, .gate = gate, .gate_row = gate_row};
   if (next.norm) {
     args.next = &*next.norm;
-    args.normed = take(w.normed, x.dim(0), x.dim(1), next.dtype, stream);
+    args.normed = take(w, w.normed, x.dim(0), x.dim(1), next.dtype, stream);
   }
   linear(args, out, stream);
 }
@@ -71,8 +74,9 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
                             LayerWorkspace& w, StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
   const DType compute = q_.compute();
-  const Tensor a = take(w.normed, n, d, compute, stream), q = take(w.q, n, d, compute, stream);
-  const Tensor k = take(w.k, n, d, compute, stream), v = take(w.v, n, d, compute, stream);
+  const Tensor a = take(w, w.normed, n, d, compute, stream),
+               q = take(w, w.q, n, d, compute, stream);
+  const Tensor k = take(w, w.k, n, d, compute, stream), v = take(w, w.v, n, d, compute, stream);
   if (!normed) layer_norm(x, *norm(modulation, visit).norm, a, stream);
   linear({.x = a, .y = q}, q_, stream);
   linear({.x = a, .y = k}, k_, stream);
@@ -93,7 +97,7 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
                                  OwnedTensor& buffer) {
     LT_CHECK(f.k && f.k.shape == Shape({tokens, d}),
              "layer {}: expected features [{}, {}], found {}", layer, tokens, d, f.k.shape.text());
-    const Tensor positioned = take(buffer, tokens, d, compute, stream);
+    const Tensor positioned = take(w, buffer, tokens, d, compute, stream);
     position(f.k, k_norm_, first, positioned);
     segments[count++] = {by_head(positioned, heads_), by_head(f.v, heads_)};
   };
@@ -104,7 +108,7 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
     add_neighbour(visit.features->suffix(layer), rope.suffix_tokens,
                   rope.prefix_tokens + rope.own_tokens, w.suffix_k);
 
-  const Tensor o = take(w.attended, n, d, compute, stream);
+  const Tensor o = take(w, w.attended, n, d, compute, stream);
   attention({.q = by_head(q, heads_),
              .segments = {segments.data(), count},
              .out = o.reshape({n, heads_, head_dim_}),
@@ -153,7 +157,8 @@ void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, bool n
   const DType compute = q_.compute();
   const TextKeys& text = visit.text->layers.at(static_cast<size_t>(layer));
   LT_CHECK(text.k, "layer {}: the text's keys were not made", layer);
-  const Tensor a = take(w.normed, n, d, compute, stream), q = take(w.q, n, d, compute, stream);
+  const Tensor a = take(w, w.normed, n, d, compute, stream),
+               q = take(w, w.q, n, d, compute, stream);
   if (!normed) layer_norm(x, *norm().norm, a, stream);
   linear({.x = a, .y = q}, q_, stream);
   rms_norm(q, q_norm_, eps_, q, stream);
@@ -168,7 +173,7 @@ void CrossAttention::forward(int64_t layer, Tensor x, const Visit& visit, bool n
     segments[count++] = {by_head(k.rows(text.rows, text.rows + 1), heads_),
                          by_head(v.rows(text.rows, text.rows + 1), heads_),
                          std::log(static_cast<float>(text.padding))};
-  const Tensor o = take(w.attended, n, d, compute, stream);
+  const Tensor o = take(w, w.attended, n, d, compute, stream);
   attention({.q = by_head(q, heads_),
              .segments = {segments.data(), count},
              .out = o.reshape({n, heads_, head_dim_}),
@@ -197,8 +202,8 @@ FeedForward::FeedForward(const Weights& weights, const std::string& block,
 void FeedForward::forward(Tensor x, ConstTensor modulation, const Visit& visit, bool normed,
                           const NextNorm& next, LayerWorkspace& w, StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
-  const Tensor b = take(w.normed, n, d, up_.compute(), stream);
-  const Tensor hidden = take(w.hidden, n, up_.out(), up_.compute(), stream);
+  const Tensor b = take(w, w.normed, n, d, up_.compute(), stream);
+  const Tensor hidden = take(w, w.hidden, n, up_.out(), up_.compute(), stream);
   if (!normed) layer_norm(x, *norm(modulation, visit).norm, b, stream);
   linear({.x = b, .activation = Activation::gelu_tanh, .y = hidden}, up_, stream);
   to_stream(hidden, down_, x, part(modulation, 5, d), visit.modulation->row_index(), next, w,

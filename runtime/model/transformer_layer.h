@@ -17,6 +17,7 @@ struct LayerWorkspace {
   OwnedTensor normed, q, k, v, attended;  // compute dtype [tokens, dim]
   OwnedTensor hidden;                     // compute dtype [tokens, ffn_dim]
   OwnedTensor prefix_k, suffix_k;         // compute dtype [tokens, dim], positioned
+  uint64_t version = 0;                   // changes when any of it moves
   OwnedTensor modulation[2];              // f32 [n, 6 * dim], of a layer and of the one after it
 };
 

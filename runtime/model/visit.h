@@ -23,6 +23,8 @@ class VisitFeatures {
   virtual LayerFeatures prefix(int64_t layer) = 0;
   virtual LayerFeatures suffix(int64_t layer) = 0;
   virtual void publish(int64_t layer, LayerFeatures own) = 0;
+  // Appends where all of this lies; false when it cannot be said.
+  virtual bool addresses(std::vector<uint64_t>&) const { return false; }
 };
 
 // Modulation by the timestep (wan.md 2.2.3). Row i of the tokens uses row[i] of the n distinct
