@@ -106,5 +106,5 @@ stopped_by_signal INT ranks
 stopped_by_signal USR1 rank
 stopped_by_signal USR1 mpirun
 stopped_by_limit --maxh --maxh --maxh 0.0006
-stopped_by_limit SLURM_JOB_END_TIME "end of the batch job" "SLURM_JOB_END_TIME=$(($(date +%s) + 4))"
+stopped_by_limit SLURM_JOB_END_TIME "end of the batch job" "SLURM_JOB_END_TIME=$(($(date +%s) + 2))"
 second_signal
