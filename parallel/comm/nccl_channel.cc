@@ -109,8 +109,8 @@ class End {
 
   void accept(ncclResult_t result, const char* call) const {
     if (result == ncclSuccess || result == ncclInProgress) return;
-    fail(ExitCode::error, "rank {}: {} with rank {}: {}", context_.control.rank(), call, peer_,
-         nccl().error_string(result));
+    fail(ExitCode::error, "rank {}: {} with rank {}: {} ({})", context_.control.rank(), call, peer_,
+         nccl().error_string(result), nccl().last_error(comm_));
   }
   // Has the last call been carried out? Until then there may be no other, and nothing of it may be
   // in the stream yet. Fails on an error of NCCL.
@@ -363,6 +363,7 @@ NcclLibrary::NcclLibrary() {
   library.load(send, "ncclSend");
   library.load(receive, "ncclRecv");
   library.load(error_string, "ncclGetErrorString");
+  library.load(last_error, "ncclGetLastError");
   library.load(allocate, "ncclMemAlloc");
   library.load(free, "ncclMemFree");
   library.load(register_buffer, "ncclCommRegister");
