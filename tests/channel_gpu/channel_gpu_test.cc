@@ -95,12 +95,73 @@ std::string arrives_while_receiver_works(Transport& transport, const ChannelCopy
   return found == value ? seen : "another value";
 }
 
+// Nobody waits for a stream: messages are written and read long after the calls. How many were
+// wrong.
+int wrong_without_waiting(Make make, std::chrono::microseconds write,
+                          std::chrono::microseconds read) {
+  constexpr int kMessages = 40;
+  LoopbackJob job(2, kPatient);
+  std::vector<int> found(kMessages, -1);
+  const auto slowly = [](std::chrono::microseconds time, cuda::Stream& stream, const int* from,
+                         int* to) {
+    issue(stream.handle(), [=] {
+      std::this_thread::sleep_for(time);
+      *to = *from;
+    });
+  };
+  std::vector<int> values(kMessages);
+  for (int m = 0; m < kMessages; ++m) values[static_cast<size_t>(m)] = m;
+  std::thread sender([&] {
+    cuda::Stream compute(0);
+    const auto transport = make(job.transport(0), compute, kPatient);
+    const auto out = transport->open_send(1, 1, sizeof(int), 2);
+    transport->ready();
+    for (const int& value : values) {
+      slowly(write, compute, &value, static_cast<int*>(out->acquire("a free buffer")));
+      out->send(sizeof value);
+    }
+    out->flush("the last messages");
+  });
+  cuda::Stream compute(0);
+  const auto transport = make(job.transport(1), compute, kPatient);
+  const auto in = transport->open_receive(0, 1, sizeof(int), 2);
+  transport->ready();
+  for (int& value : found) {
+    const auto* message = static_cast<const int*>(in->receive(sizeof value, "a message"));
+    for (int turn = 0; turn < 20; ++turn) {  // the sender may go on, but not into this buffer
+      transport->progress();
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    slowly(read, compute, message, &value);
+    in->release();
+  }
+  compute.synchronize();
+  sender.join();
+  int wrong = 0;
+  for (int m = 0; m < kMessages; ++m) wrong += found[static_cast<size_t>(m)] != m ? 1 : 0;
+  return wrong;
+}
+
+void check_order(Make make) {
+  using std::chrono::microseconds;
+  CHECK(wrong_without_waiting(make, microseconds(3000), microseconds(0)) == 0);
+  CHECK(wrong_without_waiting(make, microseconds(0), microseconds(3000)) == 0);
+}
+
 }  // namespace
 
 TEST_CASE("ipc: the contract") {
   check_contract(make_ipc_transport);
   CHECK(on_all_ranks(2, make_ipc_transport, kPatient, arrives_while_receiver_works)[1] ==
         "arrived");
+}
+
+TEST_CASE("ipc: buffers are moved and used again in the order of the compute streams") {
+  check_order(make_ipc_transport);
+}
+
+TEST_CASE("nccl: buffers are moved and used again in the order of the compute streams") {
+  check_order(make_nccl_transport);
 }
 
 TEST_CASE("nccl: the contract") {
