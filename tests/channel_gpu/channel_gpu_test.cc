@@ -148,7 +148,33 @@ void check_order(Make make) {
   CHECK(wrong_without_waiting(make, microseconds(0), microseconds(3000)) == 0);
 }
 
+// A message that is sent and never received does not keep either end.
+int ends_with_a_message_under_way(Transport& transport, const ChannelCopy&) {
+  if (transport.rank() == 0) {
+    const auto out = transport.open_send(1, 1, 1000, 2);
+    transport.ready();
+    (void)out->acquire("a free buffer");
+    out->send(1000);
+    return 1;
+  }
+  const auto in = transport.open_receive(0, 1, 1000, 2);
+  transport.ready();
+  return 1;
+}
+
+void check_end(Make make) {
+  const auto start = std::chrono::steady_clock::now();
+  for (const int done : on_all_ranks(2, make, kPatient, ends_with_a_message_under_way))
+    CHECK(done == 1);
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(2));
+}
+
 }  // namespace
+
+TEST_CASE("the end does not wait for messages that are under way") {
+  check_end(make_ipc_transport);
+  check_end(make_nccl_transport);
+}
 
 TEST_CASE("ipc: the contract") {
   check_contract(make_ipc_transport);
