@@ -54,7 +54,7 @@ const std::vector<ConfigFlag>& config_flags() {
        "1, or 2 to run the guidance branches on separate ranks (default: fit the ranks)"},
       {"parallel.workers", "--workers", "N", kMachine, "attention workers (default 0)"},
       {"parallel.transport", "--transport", "NAME", kMachine,
-       "auto, loopback, mpi or nccl (default auto)"},
+       "auto, loopback, mpi, nccl or ipc (default auto)"},
       {"output.run", "--output,-o,--output-path", "FOLDER", kOutput,
        "run folder (default: runs/ and a name made of prompt and seed)"},
       {"output.video", "--video", "FILE", kOutput,

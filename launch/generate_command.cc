@@ -17,10 +17,10 @@
 #include "launch/run_output.h"
 #include "launch/together.h"
 #include "launch/trace_file.h"
+#include "launch/transport_choice.h"
 #include "launch/work_device.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
-#include "parallel/comm/nccl_channel.h"
 #include "parallel/cost/cost_model.h"
 
 namespace longtake {
@@ -52,32 +52,6 @@ Predicted predicted_of(const Simulation& s) {
   }
   out.idle_share = all > 0 ? waited / all : 0;
   return out;
-}
-
-// Asked for, or by default where every rank has a GPU of its own.
-bool use_nccl(const RunConfig& config, Comm& comm) {
-  const TransportChoice asked = config.parallel.transport;
-  if (comm.ranks() == 1 || asked == TransportChoice::mpi || asked == TransportChoice::loopback)
-    return false;
-  if (config.device != DeviceChoice::cuda) {
-    if (asked == TransportChoice::nccl)
-      fail(ExitCode::usage, "parallel.transport: nccl needs --device cuda");
-    return false;
-  }
-  std::string why;
-  bool can = nccl_available(&why);
-  const auto gpus = static_cast<int>(cuda::devices().size());
-  if (can && comm.ranks_on_node() > gpus) {
-    can = asked == TransportChoice::nccl;  // NCCL says whether it can share a GPU
-    why = fmt::format("{} ranks share {} GPUs", comm.ranks_on_node(), gpus);
-  }
-  const bool all_can = comm.max(can ? 0 : 1) == 0;
-  if (!all_can && asked == TransportChoice::nccl)
-    fail(ExitCode::usage, "parallel.transport: nccl cannot be used on every rank{}{}",
-         can ? "" : ": ", why);
-  if (!all_can && comm.rank() == 0)
-    log_info("messages go through host memory and MPI{}{}", can ? "" : ": ", why);
-  return all_can;
 }
 
 class Generation {
@@ -173,11 +147,9 @@ class Generation {
   void run_rank(ThreadPool& pool, RunOutput* output) {
     const Deadline deadline{
         std::chrono::milliseconds(static_cast<int64_t>(options_.deadline_s * 1000))};
-    const bool nccl = use_nccl(job_.config, comm_);
-    const auto make_transport = [&](StreamRef stream) {
-      auto control = comm_.transport(deadline);
-      return nccl ? make_nccl_transport(std::move(control), stream.cuda(), deadline)
-                  : std::move(control);
+    const DataPath path = choose_transport(job_.config, comm_);
+    const auto make_channels = [&](StreamRef stream) {
+      return make_transport(path, comm_.transport(deadline), stream, deadline);
     };
     const auto update = [output](int64_t visits) {
       if (output) output->update(visits);
@@ -186,7 +158,7 @@ class Generation {
     together(
         comm_, "all ranks to have read their layers",
         [&] {
-          made.emplace(job_, RankId{comm_.rank()}, begin_, limits_, prompts_, make_transport,
+          made.emplace(job_, RankId{comm_.rank()}, begin_, limits_, prompts_, make_channels,
                        output ? &output->writer() : nullptr, pool, comm_.rank_on_node(), update);
         },
         [&] {

@@ -19,7 +19,7 @@ namespace longtake {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 enum class Precision { automatic, f32, bf16 };
-enum class TransportChoice { automatic, loopback, mpi, nccl };
+enum class TransportChoice { automatic, loopback, mpi, nccl, ipc };
 
 // An absent optional is "auto": the model's own value, or what fits the machine.
 struct RunConfig {

@@ -5,16 +5,12 @@
 
 namespace longtake {
 
-namespace {
-
 int gpu_of(int rank_on_node) {
   std::string why;
   const auto gpus = static_cast<int>(cuda::devices(&why).size());
   if (gpus == 0) fail(ExitCode::usage, "device cuda: {}", why);
   return rank_on_node % gpus;
 }
-
-}  // namespace
 
 DeviceChoice choose_device(DeviceChoice asked) {
   if (asked == DeviceChoice::cpu) return asked;

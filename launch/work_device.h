@@ -17,6 +17,9 @@ DeviceChoice choose_device(DeviceChoice asked);
 // "cpu", or the GPU's name.
 std::string device_name(DeviceChoice chosen);
 
+// The GPU that a rank uses; fails when there is none.
+int gpu_of(int rank_on_node);
+
 class WorkDevice {
  public:
   // `chosen` by choose_device(). With several ranks on a node each takes the next GPU. `pool` does

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that needs a GPU: builds, runs the tests with the label `gpu` and the benches, writes one report.
 #   tests/gpu.sh [--built BUILD_DIR] [--report FILE] [STEP...]
-# STEP: operators golden exec ranks memcheck attention fused gemm block demo; by default all of them.
+# STEP: operators golden exec channel ranks memcheck attention fused gemm block demo; by default all of them.
 # The report's table of steps comes last and says what failed; the exit code is that of the worst.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +17,7 @@ while [[ ${1:-} == --* ]]; do
   shift 2
 done
 steps=("$@")
-[ $# -gt 0 ] || steps=(operators golden exec ranks memcheck attention fused gemm block demo)
+[ $# -gt 0 ] || steps=(operators golden exec channel ranks memcheck attention fused gemm block demo)
 if [ -z "$build" ]; then
   build=build/release
   ./launch/build.sh release || exit 1
@@ -60,6 +60,7 @@ run_step() {
     operators) "$build/tests/test_gpu" ;;
     golden) "$build/tests/test_golden" ;;
     exec) "$build/tests/test_exec" ;;
+    channel) "$build/tests/gpu_channel_pair" ;;
     ranks) ranks ;;
     memcheck)
       compute-sanitizer --tool memcheck --error-exitcode 3 "$build/tests/test_gpu" --test-case-exclude="*large*" &&

@@ -40,6 +40,8 @@ class ReceiveChannel {
   // release().
   virtual const void* receive(size_t bytes, const std::string& what) = 0;
   virtual void release() = 0;  // the buffer may be filled again
+  // Would receive() return at once? False also where that is not known.
+  virtual bool arrived() { return false; }
   virtual Device device() const { return {}; }
 };
 

@@ -157,6 +157,11 @@ class LoopbackReceive : public ReceiveChannel {
     end_.shared->changed.notify_all();
   }
 
+  bool arrived() override {
+    const std::lock_guard lock(end_.shared->mutex);
+    return !end_.pipe->sent.empty() && end_.pipe->sent.front().visible <= Clock::now();
+  }
+
  private:
   End end_;
   size_t slot_ = 0;

@@ -161,6 +161,14 @@ class MpiReceive : public ReceiveChannel {
     next_ = (next_ + 1) % slots_.size();
   }
 
+  bool arrived() override {
+    if (slots_[next_].request == MPI_REQUEST_NULL) return false;  // it is being read
+    int done = 0;
+    check_mpi(MPI_Request_get_status(slots_[next_].request, &done, MPI_STATUS_IGNORE),
+              "MPI_Request_get_status");
+    return done != 0;
+  }
+
  private:
   void post(Slot& slot) {
     const MessageType message(slot.buffer.bytes());

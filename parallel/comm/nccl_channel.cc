@@ -20,14 +20,19 @@ std::unique_ptr<Transport> make_nccl_transport(std::unique_ptr<Transport>, cuda:
 
 #else
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstring>
-#include <functional>
+#include <deque>
 #include <thread>
+#include <tuple>
 #include <vector>
 
-#include "kernels/cuda/check.h"
+#include "parallel/comm/edge_notes.h"
+#include "parallel/comm/gpu_event.h"
 #include "parallel/comm/nccl_library.h"
 
 namespace longtake {
@@ -36,284 +41,316 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A message lies behind a header that holds its length; NCCL itself moves whole slots, since a
-// receive that was posted ahead does not know what will come.
-constexpr size_t kHeader = 256;
 constexpr int kMostCtas = 4;  // of a GPU's multiprocessors, per edge
-constexpr int kIdTag = 500;   // of control messages: beside the tags of the payloads
+constexpr size_t kGreeting = 8;
 constexpr auto kAbortLimit = std::chrono::seconds(10);
-constexpr int kSpins = 2000;
-constexpr auto kSleep = std::chrono::microseconds(20);
+constexpr auto kSleep = std::chrono::milliseconds(1);
 
 const NcclLibrary& nccl() {
   return NcclLibrary::get();
 }
 
-struct Shared {
-  Transport& control;
-  cuda::Stream& compute;
-  Deadline deadline;
-  double wait_s = 0;
-};
-
-// A GPU's event without timing.
-class Event {
- public:
-  Event() { LT_CUDA(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-  ~Event() { (void)cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void record(cudaStream_t stream) { LT_CUDA(cudaEventRecord(event_, stream)); }
-  void hold(cudaStream_t stream) { LT_CUDA(cudaStreamWaitEvent(stream, event_, 0)); }
-  bool done() const {
-    const cudaError_t state = cudaEventQuery(event_);
-    if (state != cudaErrorNotReady) LT_CUDA(state);
-    return state == cudaSuccess;
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
 struct Slot {
-  char* data = nullptr;        // header and message
-  uint64_t* length = nullptr;  // pinned host memory: of the message that goes or came
-  Event moved, used;           // NCCL is done with it; the compute stream is done with it
+  char* data = nullptr;
+  GpuEvent moved, used;  // NCCL is done with it; the compute stream is done with it
 };
 
-// One end of an edge. Everything is issued without waiting; wait() polls.
+// One end of an edge. Calls of NCCL return at once; wait() polls.
 class End {
  public:
-  End(Shared& shared, int peer, int index, const ncclUniqueId& id, size_t bytes, int depth)
-      : shared_(shared),
+  // The sender has index 0, the receiver 1.
+  End(EdgeContext& context, cuda::Stream& compute, int peer, int index, int tag, size_t bytes,
+      int depth)
+      : context_(context),
+        compute_(compute),
         peer_(peer),
-        slot_bytes_(kHeader + bytes),
-        stream_(shared.compute.device(), cuda::Stream::Priority::high),
-        slots_(static_cast<size_t>(depth)) {
+        index_(index),
+        tag_(tag),
+        bytes_(std::max<size_t>(bytes, 1)),
+        stream_(compute.device(), cuda::Stream::Priority::high),
+        slots_(static_cast<size_t>(depth)) {}
+  virtual ~End() {
+    for (Slot& slot : slots_)
+      if (slot.data) (void)nccl().free(slot.data);
+  }
+  End(const End&) = delete;
+  End& operator=(const End&) = delete;
+
+  // One order of all edges, the same on every rank; neighbours of a line open two by two.
+  std::tuple<int, int, int, int> order() const {
+    const int here = context_.control.rank();
+    const int from = index_ == 0 ? here : peer_, to = index_ == 0 ? peer_ : here;
+    return {tag_, from % 2, from, to};
+  }
+
+  // Makes the communicator and connects the two ends by a first message; waits for the other end.
+  void open() {
+    const ncclUniqueId id = shared_id();
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     config.minCTAs = 1;
     config.maxCTAs = kMostCtas;
-    accept(nccl().init(&comm_, 2, id, index, &config), "ncclCommInitRankConfig");
+    accept(nccl().init(&comm_, 2, id, index_, &config), "ncclCommInitRankConfig");
+    settle("a communicator");
     for (Slot& slot : slots_) {
-      accept(nccl().allocate(reinterpret_cast<void**>(&slot.data), slot_bytes_), "ncclMemAlloc");
-      LT_CUDA(cudaMallocHost(reinterpret_cast<void**>(&slot.length), sizeof(uint64_t)));
-      *slot.length = 0;
+      accept(nccl().allocate(reinterpret_cast<void**>(&slot.data), bytes_), "ncclMemAlloc");
+      void* handle = nullptr;
+      accept(nccl().register_buffer(comm_, slot.data, bytes_, &handle), "ncclCommRegister");
     }
+    move(slots_[0], std::min(bytes_, kGreeting), "a connection");
+    wait_moved(slots_[0], "a connection");
   }
 
-  // Receives that were posted ahead are under way for ever: they are aborted. An abort that hangs
-  // is left behind after a while.
-  virtual ~End() {
-    if (comm_) {
-      std::thread killer([abort = nccl().abort, comm = comm_, done = aborted_] {
-        (void)abort(comm);
-        done->store(true);
-      });
-      const Clock::time_point limit = Clock::now() + kAbortLimit;
-      while (!aborted_->load() && Clock::now() < limit) std::this_thread::sleep_for(kSleep);
-      if (!aborted_->load()) {
-        killer.detach();
-        return;  // its buffers are still in use
-      }
-      killer.join();
-    }
-    for (Slot& slot : slots_) {
-      if (slot.data) (void)nccl().free(slot.data);
-      if (slot.length) (void)cudaFreeHost(slot.length);
-    }
-  }
+  ncclComm_t communicator() const { return comm_; }
+  Device device() const { return {DeviceType::cuda, stream_.device()}; }
 
-  // Has what was issued last been taken on? Fails on an error of NCCL.
+ protected:
+  virtual ncclUniqueId shared_id() = 0;
+
+  void accept(ncclResult_t result, const char* call) const {
+    if (result == ncclSuccess || result == ncclInProgress) return;
+    fail(ExitCode::error, "rank {}: {} with rank {}: {} ({})", context_.control.rank(), call, peer_,
+         nccl().error_string(result), nccl().last_error(comm_));
+  }
+  // Has the last call been carried out? Until then there may be no other, and nothing of it may be
+  // in the stream yet. Fails on an error of NCCL.
   bool settled() const {
     ncclResult_t state = ncclSuccess;
     accept(nccl().async_error(comm_, &state), "ncclCommGetAsyncError");
     accept(state, "NCCL");
     return state != ncclInProgress;
   }
-  virtual void greet() = 0;       // issues the first message, which connects the two ends
-  virtual void post_ahead() = 0;  // after that
-  void register_slots() {
-    for (Slot& slot : slots_) {
-      void* handle = nullptr;
-      accept(nccl().register_buffer(comm_, slot.data, slot_bytes_, &handle), "ncclCommRegister");
+  void settle(const std::string& what) {
+    context_.wait(peer_, what, [this] { return settled(); });
+  }
+  // Sends or receives, when the compute stream is done with the slot.
+  void move(Slot& slot, size_t bytes, const std::string& what) {
+    slot.used.hold(stream_.handle());
+    if (bytes > 0) {
+      accept(index_ == 0 ? nccl().send(slot.data, bytes, ncclUint8, 1, comm_, stream_.handle())
+                         : nccl().receive(slot.data, bytes, ncclUint8, 0, comm_, stream_.handle()),
+             index_ == 0 ? "ncclSend" : "ncclRecv");
+      settle(what);
     }
+    slot.moved.record(stream_.handle());
   }
+  void wait_moved(const Slot& slot, const std::string& what) {
+    context_.wait(peer_, what, [&] {
+      (void)settled();  // for its errors
+      return slot.moved.done();
+    });
+  }
+  Slot& slot_of(int64_t message) { return slots_[static_cast<size_t>(message) % slots_.size()]; }
+  int64_t depth() const { return static_cast<int64_t>(slots_.size()); }
 
-  void wait(const std::string& what, const std::function<bool()>& done) const {
-    if (done()) return;
-    const Clock::time_point start = Clock::now();
-    for (int turns = 0; !done(); ++turns) {
-      if (turns < kSpins) continue;
-      (void)settled();
-      shared_.control.progress();
-      if (Clock::now() - start >= shared_.deadline.limit)
-        fail(ExitCode::watchdog, "rank {}/{}: {}: nothing from rank {} in {:.1f} s; in flight: {}",
-             shared_.control.rank(), shared_.control.ranks(), what, peer_,
-             std::chrono::duration<double>(shared_.deadline.limit).count(),
-             shared_.control.in_flight());
-      std::this_thread::sleep_for(kSleep);
-    }
-    shared_.wait_s += std::chrono::duration<double>(Clock::now() - start).count();
-  }
-
- protected:
-  void accept(ncclResult_t result, const char* call) const {
-    if (result == ncclSuccess || result == ncclInProgress) return;
-    fail(ExitCode::error, "rank {}: {} with rank {}: {}", shared_.control.rank(), call, peer_,
-         nccl().error_string(result));
-  }
-  void settle(const char* what) const {
-    wait(what, [this] { return settled(); });
-  }
-  void send_slot(Slot& slot) {
-    accept(nccl().send(slot.data, slot_bytes_, ncclUint8, 1, comm_, stream_.handle()), "ncclSend");
-  }
-  void receive_slot(Slot& slot) {
-    accept(nccl().receive(slot.data, slot_bytes_, ncclUint8, 0, comm_, stream_.handle()),
-           "ncclRecv");
-  }
-
-  Shared& shared_;
-  int peer_;
-  size_t slot_bytes_;
+  EdgeContext& context_;
+  cuda::Stream& compute_;
+  int peer_, index_, tag_;
+  size_t bytes_;
   cuda::Stream stream_;
   ncclComm_t comm_ = nullptr;
   std::vector<Slot> slots_;
-  size_t next_ = 0;
-  std::shared_ptr<std::atomic<bool> > aborted_ = std::make_shared<std::atomic<bool> >(false);
 };
 
-class NcclSend : public SendChannel, public End {
+class SenderEnd : public End {
  public:
-  using End::End;
-
-  void* acquire(const std::string& what) override {
-    next_ = (next_ + 1) % slots_.size();
-    wait(what, [this] { return slots_[next_].moved.done(); });
-    return slots_[next_].data + kHeader;
+  SenderEnd(EdgeContext& context, cuda::Stream& compute, int to, int tag, size_t bytes, int depth)
+      : End(context, compute, to, 0, tag, bytes, depth),
+        notes_(context.control, to, tag, depth),
+        introduction_(
+            context.control.open_send(to, EdgeTags::sender_opens + tag, sizeof(ncclUniqueId), 1)) {
+    accept(nccl().get_unique_id(&id_), "ncclGetUniqueId");
+    std::memcpy(introduction_->acquire("a channel's beginning"), &id_, sizeof id_);
+    introduction_->send(sizeof id_);
   }
 
-  void send(size_t bytes) override {
-    Slot& slot = slots_[next_];
-    LT_CHECK(kHeader + bytes <= slot_bytes_, "a message of {} bytes in a channel for {}", bytes,
-             slot_bytes_ - kHeader);
-    *slot.length = bytes;
-    LT_CUDA(cudaMemcpyAsync(slot.data, slot.length, sizeof *slot.length, cudaMemcpyHostToDevice,
-                            shared_.compute.handle()));
-    slot.used.record(shared_.compute.handle());
-    slot.used.hold(stream_.handle());
-    send_slot(slot);
-    settle("a message's send");
-    slot.moved.record(stream_.handle());
+  void* acquire(const std::string& what) {
+    const int64_t message = notes_.issued();
+    Slot& slot = slot_of(message);
+    if (message >= depth()) {
+      notes_.await_received(message - depth() + 1, what);
+      wait_moved(slot, what);
+    }
+    return slot.data;
   }
 
-  void flush(const std::string& what) override {
-    for (Slot& slot : slots_) wait(what, [&] { return slot.moved.done(); });
+  void send(size_t bytes) {
+    LT_CHECK(bytes <= bytes_, "a message of {} bytes in a channel for {}", bytes, bytes_);
+    Slot& slot = slot_of(notes_.issued());
+    LT_CHECK(slot.data, "a channel is used before the transport's ready()");
+    slot.used.record(compute_.handle());
+    move(slot, bytes, "a message to be sent");
+    notes_.issue(bytes);
   }
-  Device device() const override { return {DeviceType::cuda, stream_.device()}; }
 
-  void greet() override { send_slot(slots_[0]); }
-  void post_ahead() override {}
+  // What has left this GPU may still lie in NCCL: the other end says when it is there.
+  void flush(const std::string& what) { notes_.await_received(notes_.issued(), what); }
+
+ protected:
+  ncclUniqueId shared_id() override { return id_; }
+
+ private:
+  SenderNotes notes_;
+  std::unique_ptr<SendChannel> introduction_;
+  ncclUniqueId id_{};
 };
 
-class NcclReceive : public ReceiveChannel, public End {
+class ReceiverEnd : public End {
  public:
-  using End::End;
+  ReceiverEnd(EdgeContext& context, cuda::Stream& compute, int from, int tag, size_t bytes,
+              int depth)
+      : End(context, compute, from, 1, tag, bytes, depth),
+        notes_(context.control, from, tag, depth),
+        introduction_(context.control.open_receive(from, EdgeTags::sender_opens + tag,
+                                                   sizeof(ncclUniqueId), 1)) {}
 
-  const void* receive(size_t bytes, const std::string& what) override {
-    Slot& slot = slots_[next_];
-    wait(what, [&] { return slot.moved.done(); });
-    if (*slot.length != bytes)
+  const void* receive(size_t bytes, const std::string& what) {
+    if (posted_.empty()) post(what);
+    const EdgeNote note = posted_.front();
+    posted_.pop_front();
+    wait_moved(slot_of(note.message), what);
+    notes_.received();
+    if (note.bytes != bytes)
       fail(ExitCode::bad_data, "rank {}/{}: {}: expected {} bytes from rank {}, found {}",
-           shared_.control.rank(), shared_.control.ranks(), what, bytes, peer_, *slot.length);
-    return slot.data + kHeader;
+           context_.control.rank(), context_.control.ranks(), what, bytes, peer_, note.bytes);
+    return slot_of(note.message).data;
   }
 
-  void release() override {
-    Slot& slot = slots_[next_];
-    slot.used.record(shared_.compute.handle());
-    slot.used.hold(stream_.handle());
-    post(slot);
-    next_ = (next_ + 1) % slots_.size();
-  }
-  Device device() const override { return {DeviceType::cuda, stream_.device()}; }
+  void release() { slot_of(released_++).used.record(compute_.handle()); }
+  bool arrived() { return !posted_.empty() && slot_of(posted_.front().message).moved.done(); }
 
-  void greet() override { receive_slot(slots_[0]); }
-  void post_ahead() override {
-    for (Slot& slot : slots_) post(slot);
+  // Issues the receives of messages that are under way, as far as there are free slots.
+  void post_arrived() {
+    while (comm_ && issued_ - released_ < depth() && notes_.arrived()) post("the next message");
+  }
+
+ protected:
+  ncclUniqueId shared_id() override {
+    ncclUniqueId id;
+    std::memcpy(&id, introduction_->receive(sizeof id, "a channel's beginning"), sizeof id);
+    introduction_->release();
+    return id;
   }
 
  private:
-  void post(Slot& slot) {
-    receive_slot(slot);
-    settle("a receive to be posted");
-    LT_CUDA(cudaMemcpyAsync(slot.length, slot.data, sizeof *slot.length, cudaMemcpyDeviceToHost,
-                            stream_.handle()));
-    slot.moved.record(stream_.handle());
+  void post(const std::string& what) {
+    const EdgeNote note = notes_.next(what);
+    Slot& slot = slot_of(note.message);
+    LT_CHECK(slot.data, "a channel is used before the transport's ready()");
+    LT_CHECK(note.bytes <= bytes_, "a message of {} bytes in a channel for {}", note.bytes, bytes_);
+    move(slot, note.bytes, what);
+    posted_.push_back(note);
+    ++issued_;
   }
+
+  ReceiverNotes notes_;
+  std::unique_ptr<ReceiveChannel> introduction_;
+  std::deque<EdgeNote> posted_;  // receives that are under way
+  int64_t issued_ = 0, released_ = 0;
 };
+
+class NcclSend : public SendChannel {
+ public:
+  explicit NcclSend(SenderEnd& end) : end_(end) {}
+  void* acquire(const std::string& what) override { return end_.acquire(what); }
+  void send(size_t bytes) override { end_.send(bytes); }
+  void flush(const std::string& what) override { end_.flush(what); }
+  Device device() const override { return end_.device(); }
+
+ private:
+  SenderEnd& end_;
+};
+
+class NcclReceive : public ReceiveChannel {
+ public:
+  explicit NcclReceive(ReceiverEnd& end) : end_(end) {}
+  const void* receive(size_t bytes, const std::string& what) override {
+    return end_.receive(bytes, what);
+  }
+  void release() override { end_.release(); }
+  bool arrived() override { return end_.arrived(); }
+  Device device() const override { return end_.device(); }
+
+ private:
+  ReceiverEnd& end_;
+};
+
+// All at once, each in a thread of its own: one after the other they could wait for each other.
+// False if they did not end in time; then nothing of theirs may be freed.
+bool abort_all(const std::vector<ncclComm_t>& communicators) {
+  const auto left = std::make_shared<std::atomic<size_t> >(communicators.size());
+  for (ncclComm_t comm : communicators)
+    std::thread([abort = nccl().abort, comm, left] {
+      (void)abort(comm);
+      --*left;
+    }).detach();
+  const Clock::time_point limit = Clock::now() + kAbortLimit;
+  while (*left > 0 && Clock::now() < limit) std::this_thread::sleep_for(kSleep);
+  return *left == 0;
+}
 
 class NcclTransport : public Transport {
  public:
   NcclTransport(std::unique_ptr<Transport> control, cuda::Stream& compute, Deadline deadline)
-      : control_(std::move(control)), shared_{*control_, compute, deadline} {}
+      : control_(std::move(control)), context_{*control_, deadline, 0, ""}, compute_(compute) {}
+
+  // Work of a dead peer never ends, and every later call on this GPU would wait for it.
+  ~NcclTransport() override {
+    std::vector<ncclComm_t> communicators;
+    for (const auto& end : senders_) communicators.push_back(end->communicator());
+    for (const auto& end : receivers_) communicators.push_back(end->communicator());
+    std::erase(communicators, nullptr);
+    if (abort_all(communicators)) return;
+    std::fprintf(stderr, "rank %d: NCCL could not be ended in %d s. %s\n", rank(),
+                 static_cast<int>(kAbortLimit.count()), context_.last_error.c_str());
+    std::fflush(nullptr);
+    _exit(static_cast<int>(ExitCode::watchdog));
+  }
 
   Transport& control() override { return *control_; }
   int rank() const override { return control_->rank(); }
   int ranks() const override { return control_->ranks(); }
 
   std::unique_ptr<SendChannel> open_send(int to, int tag, size_t bytes, int depth) override {
-    ncclUniqueId id;
-    if (const ncclResult_t error = nccl().get_unique_id(&id); error != ncclSuccess)
-      fail(ExitCode::error, "ncclGetUniqueId: {}", nccl().error_string(error));
-    introductions_.push_back(control_->open_send(to, kIdTag + tag, sizeof id, 1));
-    std::memcpy(introductions_.back()->acquire("a channel's beginning"), &id, sizeof id);
-    introductions_.back()->send(sizeof id);
-    auto out = std::make_unique<NcclSend>(shared_, to, 0, id, bytes, depth);
-    ends_.push_back(out.get());
-    return out;
+    compute_.make_current();
+    senders_.push_back(std::make_unique<SenderEnd>(context_, compute_, to, tag, bytes, depth));
+    opening_.push_back(senders_.back().get());
+    return std::make_unique<NcclSend>(*senders_.back());
   }
 
   std::unique_ptr<ReceiveChannel> open_receive(int from, int tag, size_t bytes,
                                                int depth) override {
-    const auto introduction = control_->open_receive(from, kIdTag + tag, sizeof(ncclUniqueId), 1);
-    ncclUniqueId id;
-    std::memcpy(&id, introduction->receive(sizeof id, "a channel's beginning"), sizeof id);
-    auto out = std::make_unique<NcclReceive>(shared_, from, 1, id, bytes, depth);
-    ends_.push_back(out.get());
-    return out;
+    compute_.make_current();
+    receivers_.push_back(
+        std::make_unique<ReceiverEnd>(context_, compute_, from, tag, bytes, depth));
+    opening_.push_back(receivers_.back().get());
+    return std::make_unique<NcclReceive>(*receivers_.back());
   }
 
-  // All ends at once: one after the other, two ranks could wait for each other.
   void ready() override {
-    settle_all("communicators");
-    for (End* end : ends_) end->register_slots();
-    for (End* end : ends_) end->greet();
-    settle_all("connections");
-    for (End* end : ends_) end->post_ahead();
-    ends_.clear();
+    std::sort(opening_.begin(), opening_.end(),
+              [](const End* a, const End* b) { return a->order() < b->order(); });
+    for (End* end : opening_) end->open();
+    opening_.clear();
   }
 
   void answer_with(std::function<std::string()> doing) override {
     control_->answer_with(std::move(doing));
   }
   std::string in_flight() override { return control_->in_flight(); }
-  void progress() override { control_->progress(); }
-  double wait_seconds() const override { return shared_.wait_s; }
+  void progress() override {
+    control_->progress();
+    for (const auto& end : receivers_) end->post_arrived();
+  }
+  double wait_seconds() const override { return context_.wait_s + control_->wait_seconds(); }
 
  private:
-  void settle_all(const char* what) {
-    if (ends_.empty()) return;
-    ends_.front()->wait(what, [this] {
-      return std::all_of(ends_.begin(), ends_.end(), [](End* end) { return end->settled(); });
-    });
-  }
-
   std::unique_ptr<Transport> control_;
-  Shared shared_;
-  std::vector<std::unique_ptr<SendChannel> > introductions_;  // until they have left
-  std::vector<End*> ends_;                                    // until they are ready
+  EdgeContext context_;
+  cuda::Stream& compute_;
+  std::vector<std::unique_ptr<SenderEnd> > senders_;
+  std::vector<std::unique_ptr<ReceiverEnd> > receivers_;
+  std::vector<End*> opening_;  // until they are ready
 };
 
 }  // namespace
@@ -326,6 +363,7 @@ NcclLibrary::NcclLibrary() {
   library.load(send, "ncclSend");
   library.load(receive, "ncclRecv");
   library.load(error_string, "ncclGetErrorString");
+  library.load(last_error, "ncclGetLastError");
   library.load(allocate, "ncclMemAlloc");
   library.load(free, "ncclMemFree");
   library.load(register_buffer, "ncclCommRegister");

@@ -18,6 +18,7 @@ struct NcclLibrary {
   decltype(&::ncclSend) send = nullptr;
   decltype(&::ncclRecv) receive = nullptr;
   decltype(&::ncclGetErrorString) error_string = nullptr;
+  decltype(&::ncclGetLastError) last_error = nullptr;
   decltype(&::ncclMemAlloc) allocate = nullptr;
   decltype(&::ncclMemFree) free = nullptr;
   decltype(&::ncclCommRegister) register_buffer = nullptr;

@@ -38,7 +38,8 @@ TEST_CASE("loopback: messages arrive whole and in order, also when held back") {
   };
   for (const int ranks : {2, 3, 5})
     for (const LoopbackJob::Delay& held : {LoopbackJob::Delay{}, LoopbackJob::Delay{delay}})
-      for (const int wrong : on_all_ranks<int>(ranks, held, wrong_messages_in_ring))
+      for (const int wrong : on_all_ranks<int>(
+               ranks, held, [](Transport& transport) { return wrong_messages_in_ring(transport); }))
         CHECK(wrong == 0);
 }
 

@@ -1,0 +1,16 @@
+// CUDA and NCCL on the host, for the channels between GPUs.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <atomic>
+#include <functional>
+
+namespace longtake::testing {
+
+// Puts work into a stream; it is done in the order of the calls, later, by another thread.
+void issue(cudaStream_t stream, std::function<void()> work);
+// Of cudaMalloc and ncclMemAlloc.
+std::atomic<int>& live_allocations();
+
+}  // namespace longtake::testing
