@@ -4,6 +4,7 @@
 #include "kernels/copy.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/range.h"
 #include "kernels/elementwise.h"
 
 namespace longtake {
@@ -58,10 +59,9 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
              args.gate.shape.text());
   }
   const TimedWork timed(stream, &WorkClock::linear_s);
-  if (stream.on_gpu())
-    cuda::linear(args, weight, stream);
-  else
-    cpu::linear(args, weight, stream);
+  if (!stream.on_gpu()) return cpu::linear(args, weight, stream);
+  const cuda::Range range("linear");
+  cuda::linear(args, weight, stream);
 }
 
 }  // namespace longtake

@@ -4,10 +4,12 @@
 #include "kernels/base/stream.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/device_tiles.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/range.h"
 #include "kernels/cuda/stream.h"
 
 namespace longtake {
@@ -69,6 +71,14 @@ void end_interval(Stream&, int, double*) {
 void* Stream::scratch(size_t, int) {
   absent();
 }
+void Stream::upload(void*, size_t, const std::function<void(void*)>&) {
+  absent();
+}
+DeviceTiles::DeviceTiles(const AttentionTiles&, Stream&) {
+  absent();
+}
+Range::Range(const char*) {}
+Range::~Range() = default;
 size_t Stream::held_bytes() const {
   return 0;
 }

@@ -72,6 +72,8 @@ Stream::~Stream() {
   if (handle_) {
     (void)cudaStreamSynchronize(handle_);
     for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
+    if (staging_.read) (void)cudaEventDestroy(staging_.read);
+    if (staging_.data) (void)cudaFreeHost(staging_.data);
     (void)cudaStreamDestroy(handle_);
   }
 }
@@ -141,6 +143,22 @@ void* Stream::scratch(size_t bytes, int slot) {
     at = {arena_->allocate(bytes), bytes};
   }
   return at.data;
+}
+
+void Stream::upload(void* to, size_t bytes, const std::function<void(void*)>& fill) {
+  if (bytes == 0) return;
+  if (!staging_.read) LT_CUDA(cudaEventCreateWithFlags(&staging_.read, cudaEventDisableTiming));
+  LT_CUDA(cudaEventSynchronize(staging_.read));
+  if (staging_.bytes < bytes) {
+    if (staging_.data) LT_CUDA(cudaFreeHost(staging_.data));
+    staging_.data = nullptr;
+    staging_.bytes = 0;
+    LT_CUDA(cudaMallocHost(&staging_.data, bytes));
+    staging_.bytes = bytes;
+  }
+  fill(staging_.data);
+  LT_CUDA(cudaMemcpyAsync(to, staging_.data, bytes, cudaMemcpyHostToDevice, handle_));
+  LT_CUDA(cudaEventRecord(staging_.read, handle_));
 }
 
 size_t Stream::held_bytes() const {

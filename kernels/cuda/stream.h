@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,6 +65,10 @@ class Stream {
   // function with the same slot. Aligned to 256 bytes.
   void* scratch(size_t bytes, int slot = 0);
 
+  // Has `fill` write pinned host memory and copies it to `to` in the order of the stream's work.
+  // Waits for the copy before it to be done, not for this one. Not while a graph is captured.
+  void upload(void* to, size_t bytes, const std::function<void(void*)>& fill);
+
   // Bytes of device memory that the stream's arena holds, and the most that were in use at a time.
   size_t held_bytes() const;
   size_t peak_bytes() const;
@@ -89,6 +94,11 @@ class Stream {
     void* data = nullptr;
     size_t bytes = 0;
   } scratch_[kSlots];
+  struct Staging {
+    void* data = nullptr;
+    size_t bytes = 0;
+    CUevent_st* read = nullptr;  // the last copy from it is done
+  } staging_;
 };
 
 }  // namespace longtake::cuda
