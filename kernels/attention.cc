@@ -2,6 +2,8 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device_tiles.h"
+#include "kernels/cuda/range.h"
 
 namespace longtake {
 
@@ -42,16 +44,8 @@ int64_t check_segments(const AttentionArgs& args) {
   return keys;
 }
 
-void check_tiles(const AttentionTiles& tiles, int64_t heads, int64_t queries, int64_t keys) {
-  const int64_t query_tiles = (queries + AttentionTiles::kTile - 1) / AttentionTiles::kTile;
-  const int64_t key_tiles = (keys + AttentionTiles::kTile - 1) / AttentionTiles::kTile;
-  const auto rows = static_cast<size_t>(heads * query_tiles);
-  LT_CHECK(tiles.offsets.size() == rows + 1,
-           "attention tiles: expected {} offsets ({} heads x {} query tiles + 1), found {}",
-           rows + 1, heads, query_tiles, tiles.offsets.size());
-  LT_CHECK(tiles.offsets[0] == 0 && tiles.offsets[rows] == static_cast<int64_t>(tiles.keys.size()),
-           "attention tiles: expected offsets from 0 to {}, found {} to {}", tiles.keys.size(),
-           tiles.offsets[0], tiles.offsets[rows]);
+void check_lists(const AttentionTiles& tiles, int64_t key_tiles) {
+  const size_t rows = tiles.offsets.size() - 1;
   for (size_t row = 0; row < rows; ++row) {
     const int64_t begin = tiles.offsets[row], end = tiles.offsets[row + 1];
     LT_CHECK(begin <= end && end <= tiles.offsets[rows],
@@ -67,6 +61,26 @@ void check_tiles(const AttentionTiles& tiles, int64_t heads, int64_t queries, in
       last = tile;
     }
   }
+}
+
+void check_tiles(const AttentionTiles& tiles, int64_t heads, int64_t queries, int64_t keys) {
+  const int64_t query_tiles = (queries + AttentionTiles::kTile - 1) / AttentionTiles::kTile;
+  const int64_t key_tiles = (keys + AttentionTiles::kTile - 1) / AttentionTiles::kTile;
+  const auto rows = static_cast<size_t>(heads * query_tiles);
+  LT_CHECK(tiles.offsets.size() == rows + 1,
+           "attention tiles: expected {} offsets ({} heads x {} query tiles + 1), found {}",
+           rows + 1, heads, query_tiles, tiles.offsets.size());
+  LT_CHECK(tiles.offsets[0] == 0 && tiles.offsets[rows] == static_cast<int64_t>(tiles.keys.size()),
+           "attention tiles: expected offsets from 0 to {}, found {} to {}", tiles.keys.size(),
+           tiles.offsets[0], tiles.offsets[rows]);
+  if (!tiles.on_device) return check_lists(tiles, key_tiles);
+  // Its lists were looked at when they were copied.
+  const cuda::DeviceTiles& there = *tiles.on_device;
+  LT_CHECK(
+      there.rows() == rows && there.listed() == tiles.keys.size() && there.last_tile() < key_tiles,
+      "attention tiles: expected {} rows with {} key tiles below {} on the GPU, found {} with "
+      "{} up to {}",
+      rows, tiles.keys.size(), key_tiles, there.rows(), there.listed(), there.last_tile());
 }
 
 }  // namespace
@@ -87,10 +101,9 @@ void attention(const AttentionArgs& args, StreamRef stream) {
   if (args.tiles) check_tiles(*args.tiles, q.dim(1), q.dim(0), keys);
   const TimedWork timed(stream, &WorkClock::attention_s);
   if (q.dim(0) == 0) return;
-  if (stream.on_gpu())
-    cuda::attention(args, stream.cuda());
-  else
-    cpu::attention(args, stream.pool());
+  if (!stream.on_gpu()) return cpu::attention(args, stream.pool());
+  const cuda::Range range("attention");
+  cuda::attention(args, stream.cuda());
 }
 
 }  // namespace longtake

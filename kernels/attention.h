@@ -10,6 +10,10 @@
 
 namespace longtake {
 
+namespace cuda {
+class DeviceTiles;  // kernels/cuda/device_tiles.h
+}
+
 // Consecutive keys from one buffer. The keys of a call are its segments one after the other;
 // nothing is concatenated by the caller.
 struct KeySegment {
@@ -26,6 +30,8 @@ struct AttentionTiles {
   static constexpr int64_t kTile = 128;
   std::span<const int64_t> offsets;  // [heads * query_tiles + 1]
   std::span<const int32_t> keys;
+  // The same lists on the GPU, or null: it copies them there for each call. The CPU ignores it.
+  const cuda::DeviceTiles* on_device = nullptr;
 };
 
 struct AttentionArgs {

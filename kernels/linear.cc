@@ -4,6 +4,7 @@
 #include "kernels/copy.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/range.h"
 #include "kernels/elementwise.h"
 
 namespace longtake {
@@ -59,7 +60,10 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
   }
   LT_CHECK(!args.next || args.residual, "linear: only a residual is followed by a norm");
   const TimedWork timed(stream, &WorkClock::linear_s);
-  if (stream.on_gpu()) return cuda::linear(args, weight, stream);
+  if (stream.on_gpu()) {
+    const cuda::Range range("linear");
+    return cuda::linear(args, weight, stream);
+  }
   cpu::linear(args, weight, stream);
   if (args.next) layer_norm(args.residual, *args.next, args.normed, stream);
 }

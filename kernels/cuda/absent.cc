@@ -4,11 +4,13 @@
 #include "kernels/base/stream.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/device_tiles.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/graph.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/range.h"
 #include "kernels/cuda/stream.h"
 
 namespace longtake {
@@ -74,6 +76,11 @@ UploadRing& Stream::upload_ring() {
 void* Stream::scratch(size_t, int) {
   absent();
 }
+DeviceTiles::DeviceTiles(const AttentionTiles&, Stream&) {
+  absent();
+}
+Range::Range(const char*) {}
+Range::~Range() = default;
 size_t Stream::held_bytes() const {
   return 0;
 }

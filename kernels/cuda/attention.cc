@@ -1,16 +1,15 @@
 // Which kernel does an attention call, and what it is given.
 #include "kernels/cuda/attention.h"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
-#include <vector>
+#include <optional>
 
 #include "kernels/base/error.h"
 #include "kernels/cuda/attention_hopper.h"
 #include "kernels/cuda/attention_params.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/device_tiles.h"
 #include "kernels/cuda/dnn.h"
 
 namespace longtake::cuda {
@@ -18,7 +17,6 @@ namespace longtake::cuda {
 namespace {
 
 static_assert(kAttentionTile == AttentionTiles::kTile);
-constexpr int kTilesSlot = 3;  // of the stream's scratch memory
 
 int64_t stride(const ConstTensor& x) {
   return x.dim(0) <= 1 ? x.shape.inner_numel() : x.row_stride;
@@ -62,34 +60,13 @@ AttentionParams params_of(const AttentionArgs& args) {
   return p;
 }
 
-// Rows of most tiles first, so that none starts last.
-std::vector<int32_t> heavy_first(std::span<const int64_t> offsets) {
-  std::vector<int32_t> order(offsets.size() - 1);
-  std::iota(order.begin(), order.end(), 0);
-  const auto count = [&](int32_t row) {
-    return offsets[static_cast<size_t>(row) + 1] - offsets[static_cast<size_t>(row)];
-  };
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int32_t a, int32_t b) { return count(a) > count(b); });
-  return order;
-}
-
-// Memory of the caller that the GPU may not read: copied before cudaMemcpyAsync returns.
-void upload_tiles(const AttentionTiles& tiles, AttentionParams& p, Stream& stream) {
-  const std::vector<int32_t> order = heavy_first(tiles.offsets);
-  const size_t offsets_bytes = tiles.offsets.size_bytes();
-  const size_t order_bytes = order.size() * sizeof(int32_t);
-  auto* memory = static_cast<char*>(
-      stream.scratch(offsets_bytes + order_bytes + tiles.keys.size_bytes(), kTilesSlot));
-  const auto put = [&](size_t at, const void* from, size_t bytes) {
-    if (bytes)
-      LT_CUDA(cudaMemcpyAsync(memory + at, from, bytes, cudaMemcpyHostToDevice, stream.handle()));
-    return memory + at;
-  };
-  p.tile_offsets = reinterpret_cast<int64_t*>(put(0, tiles.offsets.data(), offsets_bytes));
-  p.row_order = reinterpret_cast<int32_t*>(put(offsets_bytes, order.data(), order_bytes));
-  p.tile_keys = reinterpret_cast<int32_t*>(
-      put(offsets_bytes + order_bytes, tiles.keys.data(), tiles.keys.size_bytes()));
+void set_tiles(const DeviceTiles& tiles, const Stream& stream, AttentionParams& p) {
+  LT_CHECK(tiles.device() == stream.device(),
+           "attention tiles: expected lists on GPU {}, found them on GPU {}", stream.device(),
+           tiles.device());
+  p.tile_offsets = tiles.offsets();
+  p.row_order = tiles.row_order();
+  p.tile_keys = tiles.keys();
 }
 
 // ---- Hopper's tensor maps
@@ -244,7 +221,9 @@ void attention(const AttentionArgs& args, Stream& stream, AttentionProvider prov
     return;
   }
   AttentionParams p = params_of(args);
-  if (args.tiles) upload_tiles(*args.tiles, p, stream);
+  std::optional<DeviceTiles> copied;  // its memory is used again only by later work of the stream
+  if (args.tiles && !args.tiles->on_device) copied.emplace(*args.tiles, stream);
+  if (args.tiles) set_tiles(copied ? *copied : *args.tiles->on_device, stream, p);
   if (provider == AttentionProvider::plain)
     launch_attention_plain(p, args.q.dtype == DType::bf16, stream.handle());
   else if (provider == AttentionProvider::mma)

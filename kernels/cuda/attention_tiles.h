@@ -2,7 +2,11 @@
 // share. Keys count over the segments one after the other; a list names tiles of 128 keys.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <numeric>
+#include <span>
+#include <vector>
 
 #ifdef __CUDACC__
 #define LT_HOST_DEVICE __host__ __device__
@@ -48,6 +52,18 @@ LT_HOST_DEVICE inline TileRow tile_row(const int64_t* offsets, const int32_t* li
                                        int tiles) {
   if (!offsets) return {nullptr, tiles};
   return {listed + offsets[row], static_cast<int>(offsets[row + 1] - offsets[row])};
+}
+
+// Rows of most tiles first, so that none of them starts last; equal ones in their order.
+inline std::vector<int32_t> heavy_first(std::span<const int64_t> offsets) {
+  std::vector<int32_t> order(offsets.size() - 1);
+  std::iota(order.begin(), order.end(), 0);
+  const auto count = [&](int32_t row) {
+    return offsets[static_cast<size_t>(row) + 1] - offsets[static_cast<size_t>(row)];
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return count(a) > count(b); });
+  return order;
 }
 
 // A row's tiles cut into units of half a tile, less the last half when it holds no key.

@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kPointThreads)
 
 template <class X, class Y>
 struct Convert {
-  static constexpr int kInputs = 1, kChunk = chunk_of<X, Y>(), kUnroll = 4;
+  static constexpr int kInputs = 1, kChunk = chunk_of<X, Y>(), kUnroll = 16 / kChunk;
   const X* x;
   Y* y;
 
@@ -198,33 +198,50 @@ struct AddGated {
 };
 
 // activation: 0 none, 1 gelu, 2 silu (PointWise).
-template <class T, int activation>
-struct BiasActivation {
-  static constexpr int kInputs = 2, kChunk = chunk_of<T, T>(), kUnroll = 2;
-  T* y;
-  int64_t stride;
-  const float* bias;  // null: 0
+template <int activation>
+__device__ __forceinline__ float activate_biased(float y, float bias) {
+  const float x = __fadd_rn(y, bias);
+  return activation == 1 ? gelu_of(x) : activation == 2 ? silu_of(x) : x;
+}
 
-  template <int n>
-  __device__ __forceinline__ void load(int64_t row, int64_t at, float (&v)[2][n]) const {
-    load_chunk(y + row * stride + at, v[0]);
-    if (bias) {
-      load_chunk(bias + at, v[1]);
-    } else {
+// y = activation(y + bias). A thread has one chunk of columns of kBiasRows rows, so that the bias,
+// twice as wide as rows of bf16, is read once for all of them.
+constexpr int kBiasThreads = 128, kBiasRows = 4;
+
+template <class T, int activation>
+__global__ void __launch_bounds__(kBiasThreads)
+    bias_activation_kernel(T* y, int64_t stride, const float* bias, int64_t rows, int64_t columns,
+                           unsigned tiles, bool vector) {
+  constexpr int C = chunk_of<T, T>();
+  const int64_t row = int64_t{blockIdx.x / tiles} * kBiasRows;
+  const int64_t at =
+      (int64_t{blockIdx.x % tiles} * kBiasThreads + static_cast<int>(threadIdx.x)) * C;
+  if (at >= columns) return;
+  y += row * stride + at;
+  const int most = rows - row < kBiasRows ? static_cast<int>(rows - row) : kBiasRows;
+  if (vector && at + C <= columns) {
+    uint4 words[kBiasRows];
+    LT_UNROLL
+    for (int r = 0; r < kBiasRows; ++r)
+      if (r < most) words[r] = *reinterpret_cast<const uint4*>(y + r * stride);
+    float b[C] = {};
+    if (bias) load_table(bias + at, b);
+    LT_UNROLL
+    for (int r = 0; r < kBiasRows; ++r) {
+      float v[C];
+      split_words<T>(words[r], v);
       LT_UNROLL
-      for (int i = 0; i < n; ++i) v[1][i] = 0.0f;
+      for (int i = 0; i < C; ++i) v[i] = activate_biased<activation>(v[i], b[i]);
+      if (r < most) store_chunk(y + r * stride, v);
     }
+    return;
   }
-  template <int n>
-  __device__ __forceinline__ float value(const float (&v)[2][n], int i) const {
-    const float x = __fadd_rn(v[0][i], v[1][i]);
-    return activation == 1 ? gelu_of(x) : activation == 2 ? silu_of(x) : x;
-  }
-  template <int n>
-  __device__ __forceinline__ void store(int64_t row, int64_t at, const float (&v)[n]) const {
-    store_chunk(y + row * stride + at, v);
-  }
-};
+  for (int r = 0; r < most; ++r)
+    for (int i = 0; i < C && at + i < columns; ++i) {
+      T& element = y[r * stride + i];
+      narrow(activate_biased<activation>(widen(element), bias ? bias[at + i] : 0.0f), element);
+    }
+}
 
 // Sets *flag when an element's exponent is all ones: an infinity or NaN. Any number of threads may
 // write the same value.

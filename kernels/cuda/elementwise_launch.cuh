@@ -121,11 +121,14 @@ void launch_op(const AddGatedArgs& a, Launch launch) {
 
 template <class T, int activation, class Launch>
 void launch_bias_of(const BiasActivationArgs& a, Launch launch) {
-  using Op = BiasActivation<T, activation>;
-  const Op op{static_cast<T*>(a.y), a.stride, a.bias};
-  const bool vector =
-      chunks_fit(op.y, a.stride, Op::kChunk) && (!a.bias || chunks_fit(a.bias, 0, Op::kChunk));
-  launch_pointwise(op, a.rows, a.columns, vector, launch);
+  constexpr int kChunk = chunk_of<T, T>();
+  constexpr int64_t kTile = int64_t{kBiasThreads} * kChunk;
+  T* y = static_cast<T*>(a.y);
+  const bool vector = chunks_fit(y, a.stride, kChunk) && (!a.bias || chunks_fit(a.bias, 0, kChunk));
+  const int64_t tiles = (a.columns + kTile - 1) / kTile;
+  const int64_t groups = (a.rows + kBiasRows - 1) / kBiasRows;
+  launch(bias_activation_kernel<T, activation>, static_cast<unsigned>(groups * tiles), kBiasThreads,
+         y, a.stride, a.bias, a.rows, a.columns, static_cast<unsigned>(tiles), vector);
 }
 
 template <class T, class Launch>

@@ -3,6 +3,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/norm_start.h"
 #include "kernels/cuda/norm_views.h"
+#include "kernels/cuda/range.h"
 
 namespace longtake::cuda {
 
@@ -10,6 +11,7 @@ namespace {
 
 template <class Args>
 void run(const Args& args, Stream& stream) {
+  const Range range("norm");
   start(args, stream.handle());
   LT_CUDA(cudaGetLastError());
 }

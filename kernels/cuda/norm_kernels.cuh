@@ -22,16 +22,18 @@ __device__ __forceinline__ T* row_at(const Rows& rows, int64_t row) {
 template <class X, int threads, int vectors, int chunk>
 __device__ __forceinline__ void load_row(const X* x, int lane, int dim, bool vector,
                                          float (&v)[vectors][chunk]) {
-  LT_UNROLL
-  for (int k = 0; k < vectors; ++k) {
-    LT_UNROLL
-    for (int c = 0; c < chunk; ++c) v[k][c] = 0.0f;
-  }
   if (vector) {
+    // Beyond the end the first chunk instead: no branch lets one load wait for another.
     LT_UNROLL
     for (int k = 0; k < vectors; ++k) {
       const int at = (k * threads + lane) * chunk;
-      if (at < dim) load_chunk(x + at, v[k]);
+      load_chunk(x + (at < dim ? at : 0), v[k]);
+    }
+    LT_UNROLL
+    for (int k = 0; k < vectors; ++k) {
+      LT_UNROLL
+      for (int c = 0; c < chunk; ++c)
+        if ((k * threads + lane) * chunk >= dim) v[k][c] = 0.0f;
     }
     return;
   }
@@ -40,17 +42,17 @@ __device__ __forceinline__ void load_row(const X* x, int lane, int dim, bool vec
     LT_UNROLL
     for (int c = 0; c < chunk; ++c) {
       const int at = (k * threads + lane) * chunk + c;
-      if (at < dim) v[k][c] = widen(x[at]);
+      v[k][c] = at < dim ? widen(x[at]) : 0.0f;
     }
   }
 }
 
-// Elements [at, at + chunk) of a row: f32 operands and results.
+// Elements [at, at + chunk) of a row: of an f32 table, and results.
 template <int chunk>
 __device__ __forceinline__ void load_some(const float* p, int at, int dim, bool vector,
                                           float (&v)[chunk]) {
   if (vector) {
-    load_chunk(p + at, v);
+    load_table(p + at, v);
     return;
   }
   LT_UNROLL
@@ -103,6 +105,12 @@ struct Place {
 
 constexpr int kMostWarps = 16;
 
+// Blocks of a multiprocessor, for the compiler: 0 lets it trade registers for warps, which is best
+// but spills a register or two of plans of 4 and 8 chunks.
+constexpr int least_blocks(int vectors) {
+  return vectors % 4 == 0 ? 1 : 0;
+}
+
 // The whole of a layer norm once its row is in registers.
 template <class Y, int threads, int vectors>
 __device__ __forceinline__ void normalize(const float (&v)[vectors][4], const Place<threads>& place,
@@ -148,7 +156,7 @@ __device__ __forceinline__ void normalize(const float (&v)[vectors][4], const Pl
 }
 
 template <class Y, int threads, int vectors>
-__global__ void __launch_bounds__(threads > 32 ? threads : 128)
+__global__ void __launch_bounds__(threads > 32 ? threads : 128, least_blocks(vectors))
     layer_norm_kernel(LayerNormArgs a, bool vector) {
   const Place<threads> place(a.rows);
   float v[vectors][4];
@@ -157,7 +165,7 @@ __global__ void __launch_bounds__(threads > 32 ? threads : 128)
 }
 
 template <class U, class Y, int threads, int vectors>
-__global__ void __launch_bounds__(threads > 32 ? threads : 128)
+__global__ void __launch_bounds__(threads > 32 ? threads : 128, least_blocks(vectors))
     gated_layer_norm_kernel(GatedLayerNormArgs a, bool vector) {
   const int dim = a.norm.dim;
   const Place<threads> place(a.norm.rows);
@@ -191,25 +199,29 @@ __device__ __forceinline__ float sum_of_squares(const float (&v)[vectors][chunk]
   return row_sum<threads>(square, partial);
 }
 
-// Rotates the pairs of one chunk, which starts at element `at` of its row.
-template <int chunk>
-__device__ __forceinline__ void rotate_chunk(const RmsNormArgs& a, int64_t row, int at, bool vector,
-                                             float (&v)[chunk]) {
+// Cosines and sines of the pairs of the chunk that starts at element `at` of its row.
+template <int half>
+__device__ __forceinline__ void load_angles(const RmsNormArgs& a, int64_t row, int at, bool vector,
+                                            float (&c)[half], float (&s)[half]) {
   const float* cosine = a.cosine + row * a.angle_stride;
   const float* sine = a.sine + row * a.angle_stride;
-  float c[chunk / 2], s[chunk / 2];
   if (vector) {  // head_dim is a multiple of the chunk
     const int pair = at % a.head_dim / 2;
-    load_chunk(cosine + pair, c);
-    load_chunk(sine + pair, s);
-  } else {
-    LT_UNROLL
-    for (int i = 0; i < chunk / 2; ++i) {
-      const int pair = (at + 2 * i) % a.head_dim / 2;
-      c[i] = cosine[pair];
-      s[i] = sine[pair];
-    }
+    load_table(cosine + pair, c);
+    load_table(sine + pair, s);
+    return;
   }
+  LT_UNROLL
+  for (int i = 0; i < half; ++i) {
+    const int pair = (at + 2 * i) % a.head_dim / 2;
+    c[i] = cosine[pair];
+    s[i] = sine[pair];
+  }
+}
+
+template <int chunk>
+__device__ __forceinline__ void rotate(const float (&c)[chunk / 2], const float (&s)[chunk / 2],
+                                       float (&v)[chunk]) {
   LT_UNROLL
   for (int i = 0; i < chunk / 2; ++i) {
     const float x = v[2 * i], y = v[2 * i + 1];
@@ -218,35 +230,85 @@ __device__ __forceinline__ void rotate_chunk(const RmsNormArgs& a, int64_t row, 
   }
 }
 
+// Calls f(at, v) for the chunks of a row that a thread holds and stores the results. Chunks beyond
+// the end are computed as if they were the first, so that all loads of tables can be issued
+// together: nothing branches around them when `vector` is a constant.
+template <class Y, int threads, int vectors, int chunk, class F>
+__device__ __forceinline__ void store_row(Y* y, int lane, int dim, bool vector,
+                                          const float (&v)[vectors][chunk], F&& f) {
+  LT_UNROLL
+  for (int k = 0; k < vectors; ++k) {
+    const int at = (k * threads + lane) * chunk;
+    float out[chunk];
+    f(at < dim ? at : 0, v[k], out);
+    if (at < dim) store_some(y, at, dim, vector, out);
+  }
+}
+
+// How a thread gets the angles of its chunks: they are the same for all of them when as many
+// elements lie between two of its chunks as a head has, or a multiple.
+enum class Angles { none, same, each };
+
+template <Angles angles, class Y, int threads, int vectors, int chunk>
+__device__ __forceinline__ void store_rms_norm(const RmsNormArgs& a, const Place<threads>& place,
+                                               bool vector, float inverse,
+                                               const float (&v)[vectors][chunk],
+                                               float (&c)[chunk / 2], float (&s)[chunk / 2]) {
+  store_row<Y, threads>(row_at<Y>(a.y, place.row), place.lane, a.dim, vector, v,
+                        [&](int at, const float(&x)[chunk], float(&out)[chunk]) {
+                          float weight[chunk];
+                          load_some(a.weight, at, a.dim, vector, weight);
+                          LT_UNROLL
+                          for (int i = 0; i < chunk; ++i)
+                            out[i] = __fmul_rn(__fmul_rn(x[i], inverse), weight[i]);
+                          if (angles == Angles::each) load_angles(a, place.row, at, vector, c, s);
+                          if (angles != Angles::none) rotate<chunk>(c, s, out);
+                        });
+}
+
 template <class X, class Y, int threads, int vectors>
-__global__ void __launch_bounds__(threads > 32 ? threads : 128)
-    rms_norm_kernel(RmsNormArgs a, bool vector) {
+__global__ void __launch_bounds__(threads > 32 ? threads : 128, least_blocks(vectors))
+    rms_norm_kernel(RmsNormArgs a, bool vector, Angles angles) {
   constexpr int kChunk = chunk_of<X, Y>();
   __shared__ float partial[kMostWarps];
   const Place<threads> place(a.rows);
-  float v[vectors][kChunk];
+  float v[vectors][kChunk], c[kChunk / 2], s[kChunk / 2];
+  // Before the row: the compiler would let them wait for it, and both come from far away.
+  if (angles == Angles::same) load_angles(a, place.row, place.lane * kChunk, true, c, s);
   load_row<X, threads>(row_at<X>(a.x, place.row), place.lane, a.dim, vector, v);
   const float mean_square = __fmul_rn(sum_of_squares<threads>(v, partial), a.inverse_dim);
   const float inverse = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean_square, a.eps)));
 
   if (!place.inside) return;
-  Y* y = row_at<Y>(a.y, place.row);
-  LT_UNROLL
-  for (int k = 0; k < vectors; ++k) {
-    const int at = (k * threads + place.lane) * kChunk;
-    if (at >= a.dim) continue;
-    float weight[kChunk], out[kChunk];
-    load_some(a.weight, at, a.dim, vector, weight);
-    LT_UNROLL
-    for (int c = 0; c < kChunk; ++c) out[c] = __fmul_rn(__fmul_rn(v[k][c], inverse), weight[c]);
-    if (a.cosine) rotate_chunk(a, place.row, at, vector, out);
-    store_some(y, at, a.dim, vector, out);
-  }
+  if (angles == Angles::same)
+    store_rms_norm<Angles::same, Y>(a, place, true, inverse, v, c, s);
+  else if (angles == Angles::none && vector)
+    store_rms_norm<Angles::none, Y>(a, place, true, inverse, v, c, s);
+  else if (angles == Angles::none)
+    store_rms_norm<Angles::none, Y>(a, place, false, inverse, v, c, s);
+  else
+    store_rms_norm<Angles::each, Y>(a, place, vector, inverse, v, c, s);
+}
+
+template <bool activate, class Y, int threads, int vectors, int chunk>
+__device__ __forceinline__ void store_channel_norm(const ChannelNormArgs& a,
+                                                   const Place<threads>& place, bool vector,
+                                                   float factor, const float (&v)[vectors][chunk]) {
+  store_row<Y, threads>(row_at<Y>(a.y, place.row), place.lane, a.dim, vector, v,
+                        [&](int at, const float(&x)[chunk], float(&out)[chunk]) {
+                          float gamma[chunk];
+                          load_some(a.gamma, at, a.dim, vector, gamma);
+                          LT_UNROLL
+                          for (int i = 0; i < chunk; ++i) {
+                            const float y = __fmul_rn(__fmul_rn(x[i], factor), gamma[i]);
+                            out[i] = activate ? silu_of(y) : y;
+                          }
+                        });
 }
 
 // A length of NaN stays one, so that the whole row shows it.
 template <class X, class Y, int threads, int vectors>
-__global__ void __launch_bounds__(threads > 32 ? threads : 128)
+__global__ void __launch_bounds__(threads > 32 ? threads : 128, least_blocks(vectors))
     channel_norm_kernel(ChannelNormArgs a, bool vector) {
   constexpr int kChunk = chunk_of<X, Y>();
   __shared__ float partial[kMostWarps];
@@ -257,20 +319,12 @@ __global__ void __launch_bounds__(threads > 32 ? threads : 128)
   const float factor = __fdiv_rn(a.root, length < 1e-12f ? 1e-12f : length);
 
   if (!place.inside) return;
-  Y* y = row_at<Y>(a.y, place.row);
-  LT_UNROLL
-  for (int k = 0; k < vectors; ++k) {
-    const int at = (k * threads + place.lane) * kChunk;
-    if (at >= a.dim) continue;
-    float gamma[kChunk], out[kChunk];
-    load_some(a.gamma, at, a.dim, vector, gamma);
-    LT_UNROLL
-    for (int c = 0; c < kChunk; ++c) {
-      const float scaled = __fmul_rn(__fmul_rn(v[k][c], factor), gamma[c]);
-      out[c] = a.activate ? silu_of(scaled) : scaled;
-    }
-    store_some(y, at, a.dim, vector, out);
-  }
+  if (a.activate && vector)
+    store_channel_norm<true, Y>(a, place, true, factor, v);
+  else if (a.activate)
+    store_channel_norm<true, Y>(a, place, false, factor, v);
+  else
+    store_channel_norm<false, Y>(a, place, vector, factor, v);
 }
 
 }  // namespace longtake::cuda

@@ -76,8 +76,12 @@ void launch_rms_norm(const RmsNormArgs& a, Launch launch) {
                           aligned(a.weight, 0, 4, kChunk) && angles;
       with_row_plan<kChunk>(a.dim, [&]<int threads, int vectors>() {
         constexpr RowPlan kPlan{threads, vectors};
+        const bool same = vector && threads * kChunk % a.head_dim == 0;
         launch(rms_norm_kernel<X, Y, threads, vectors>, blocks_of(a.rows, kPlan), kPlan.block(), a,
-               vector);
+               vector,
+               !a.cosine ? Angles::none
+               : same    ? Angles::same
+                         : Angles::each);
       });
     });
   });

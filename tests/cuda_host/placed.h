@@ -84,20 +84,21 @@ double sum_roundings(int64_t dim) {
   return plan.vectors * chunk + 5 + plan.threads / 32 + 2;
 }
 
-// x s(z), s = 1 / (1 + e^-z) with z off by z_error: e^x is off by 2 + 1.173 |x| units of 2^-23
-// (__expf), the quotient by two such units (__fdividef); it is 0 where 1 / s passes 2^126.
+// x s(z), s = 1 / (1 + e^-z) with z off by z_error: e^z is off by 2 + |z| units of 2^-23 (2^x by
+// two, the constant log2(e) and the product with it by half a unit each of |z|), the reciprocal by
+// one and the product with it by half a unit; it is 0 where 1 / s passes 2^126.
 inline double cuda_sigmoid_error(double x, double z, double z_error) {
   const double s = 1 / (1 + std::exp(-z));
-  const double exponential = (2 + 1.173 * std::abs(z)) * 2 * kUnit32 + z_error;
-  return std::abs(x) * (s * (1 - s) * exponential + 6 * kUnit32 * s + 0x1p-126);
+  const double exponential = (2 + std::abs(z)) * 2 * kUnit32 + z_error;
+  return std::abs(x) * (s * (1 - s) * exponential + 5 * kUnit32 * s + 0x1p-126);
 }
 inline double cuda_silu_error(double x) {
   return cuda_sigmoid_error(x, x, 0);
 }
-// The argument has two rounded constants and five roundings, all of terms of one sign.
+// Terms of one sign; on the way to the argument: a constant, the square, their sum.
 inline double cuda_gelu_error(double x) {
   const double z = 1.5957691216057308 * (x + 0.044715 * x * x * x);
-  return cuda_sigmoid_error(x, z, 7 * kUnit32 * std::abs(z));
+  return cuda_sigmoid_error(x, z, 4 * kUnit32 * std::abs(z));
 }
 
 }  // namespace longtake::testing

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "kernels/base/error.h"
+#include "kernels/cuda/device_tiles.h"
 #include "tests/gpu/gpu.h"
 #include "tests/kernels/attention_problem.h"
 
@@ -282,6 +283,75 @@ TEST_CASE("attention on the GPU: a list of every tile is the dense result, to th
       CHECK(same_bits(dense.lse, listed.lse));
     }
   }
+}
+
+TEST_CASE("attention on the GPU: lists that are there already, the same bits as copied ones") {
+  Gpu gpu;
+  for (const DType dtype : kComputeTypes) {
+    AttentionProblem p({dtype, 700, 3, 128, {256, 515}});
+    std::mt19937 random(5);
+    const Tiles tiles =
+        make_tiles(p, [&](int64_t, int64_t i, int64_t) { return random() % 5 > uint64_t(i % 3); });
+    AttentionTiles view = tiles.view();
+    const cuda::DeviceTiles there(view, gpu.queue());
+    CHECK(there.rows() == 18);
+    CHECK(there.listed() == tiles.keys.size());
+    OnGpu on(gpu, p, Rows::dense);
+    on.args().tiles = &view;
+    for (const AttentionProvider provider : kProviders) {
+      if (provider == AttentionProvider::cudnn || !on.can(provider)) continue;
+      CAPTURE(cuda::name(provider));
+      view.on_device = nullptr;
+      const Answer copied = on.run(provider);
+      view.on_device = &there;
+      for (int i = 0; i < 2; ++i) {
+        const Answer listed = on.run(provider);
+        CHECK(same_bits(copied.out, listed.out));
+        CHECK(same_bits(copied.lse, listed.lse));
+      }
+    }
+  }
+}
+
+TEST_CASE("attention on the GPU: many lists in a row, none overwrites another on its way") {
+  Gpu gpu;
+  AttentionProblem p({DType::bf16, 256, 1, 64, {512}});
+  OnGpu on(gpu, p, Rows::dense);
+  std::vector<Answer> expected;
+  std::vector<Tiles> lists;
+  for (int64_t keep = 0; keep < 4; ++keep) {
+    lists.push_back(make_tiles(p, [&](int64_t, int64_t, int64_t j) { return j == keep; }));
+    const AttentionTiles view = lists.back().view();
+    on.args().tiles = &view;
+    expected.push_back(on.run(AttentionProvider::automatic));
+  }
+  std::vector<OwnedTensor> out;
+  for (size_t i = 0; i < 40; ++i) {
+    const AttentionTiles view = lists[i % 4].view();
+    out.emplace_back(DType::bf16, p.out_shape(), gpu.stream().device());
+    AttentionArgs args = on.args();
+    args.tiles = &view;
+    args.lse = {};
+    args.out = out.back();
+    cuda::attention(args, gpu.queue());
+  }
+  for (size_t i = 0; i < out.size(); ++i) CHECK(same_bits(gpu.down(out[i]), expected[i % 4].out));
+}
+
+TEST_CASE("attention on the GPU: lists that are there for another call are refused") {
+  Gpu gpu;
+  AttentionProblem p({DType::f32, 300, 1, 64, {300}}), other({DType::f32, 300, 1, 64, {600}});
+  const Tiles tiles = make_tiles(p, [](int64_t, int64_t, int64_t) { return true; });
+  const Tiles wide = make_tiles(other, [](int64_t, int64_t, int64_t j) { return j >= 2; });
+  OnGpu on(gpu, p, Rows::dense);
+  OwnedTensor out(DType::f32, p.out_shape(), gpu.stream().device());
+  on.args().out = out;
+  const cuda::DeviceTiles there(wide.view(), gpu.queue());
+  CHECK(wide.keys.size() == tiles.keys.size());
+  AttentionTiles view = tiles.view();
+  view.on_device = &there;
+  on.args().tiles = &view;
+  CHECK_THROWS_AS(attention(on.args(), gpu.stream()), Error);
 }
 
 TEST_CASE("attention on the GPU: the same bits each time, from both wgmma schedules") {

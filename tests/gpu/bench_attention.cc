@@ -1,18 +1,21 @@
 // Times the attention kernels of the GPU on random data: bench_attention [heads] [head_dim]
 // [repeats] [tokens ...]. Prints the median of events around one call, the rate of the
 // multiplications that the tiles ask for, and the largest difference from the first provider's
-// result. Times of lists hold their upload.
+// result. Lists of tiles are on the GPU already.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/base/error.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/device_tiles.h"
 #include "tests/gpu/gpu.h"
 #include "tests/kernels/rows.h"
 
@@ -87,34 +90,23 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
   return most;
 }
 
+// What is timed: `keys` as printed, the floating-point operations asked for.
 struct Case {
-  int64_t tokens = 0;
-  double density = 1;
+  std::string keys;
+  double density = 1, flop = 0;
   int repeats = 5;
 };
 
-void bench(Gpu& gpu, const AttentionArgs& all, OwnedTensor& out, const Case& c) {
-  const int64_t heads = all.q.dim(1), dim = all.q.dim(2);
-  const KeySegment keys{all.segments[0].k.rows(0, c.tokens), all.segments[0].v.rows(0, c.tokens)};
-  AttentionArgs args = all;
-  args.q = all.q.rows(0, c.tokens);
-  args.segments = {&keys, 1};
-  args.out = out.view().rows(0, c.tokens);
-  Tiles tiles;
-  if (c.density < 1) tiles = random_tiles(c.tokens, heads, c.density);
-  const AttentionTiles view{tiles.offsets, tiles.keys};
-  if (c.density < 1) args.tiles = &view;
-  const double flop =
-      4 * static_cast<double>(dim) * pairs(args.tiles ? &tiles : nullptr, c.tokens, heads);
-
+void bench_providers(Gpu& gpu, const AttentionArgs& args, const Case& c) {
+  const int64_t queries = args.q.dim(0), heads = args.q.dim(1), dim = args.q.dim(2);
   std::vector<double> first;
   for (const AttentionProvider provider :
        {AttentionProvider::plain, AttentionProvider::mma, AttentionProvider::wgmma_simple,
         AttentionProvider::wgmma, AttentionProvider::cudnn}) {
-    if (provider == AttentionProvider::plain && c.tokens > kPlainMostTokens) continue;
+    if (provider == AttentionProvider::plain && queries > kPlainMostTokens) continue;
     const auto print = [&](const std::string& result) {
-      fmt::print("{:<13} {:>7} {:>5} {:>4} {:>7.2f} {}\n", cuda::name(provider), c.tokens, heads,
-                 dim, c.density, result);
+      fmt::print("{:<13} {:>7} {:>7} {:>5} {:>4} {:>7.2f} {}\n", cuda::name(provider), queries,
+                 c.keys, heads, dim, c.density, result);
       std::fflush(stdout);
     };
     const std::string why = cuda::attention_obstacle(args, gpu.queue(), provider);
@@ -124,15 +116,52 @@ void bench(Gpu& gpu, const AttentionArgs& all, OwnedTensor& out, const Case& c) 
     }
     try {
       const double ms = median_ms(gpu, args, provider, c.repeats);
-      const int64_t rows = std::min(c.tokens, kCompared);
-      const std::vector<double> got = to_doubles(gpu.down(out.view().rows(0, rows)));
+      const ConstTensor out = args.out;
+      const std::vector<double> got =
+          to_doubles(gpu.down(out.rows(0, std::min(queries, kCompared))));
       if (first.empty()) first = got;
-      print(fmt::format("{:>10.3f} {:>9.1f} {:>10.2e}", ms, flop / ms * 1e-9,
+      print(fmt::format("{:>10.3f} {:>9.1f} {:>10.2e}", ms, c.flop / ms * 1e-9,
                         largest_difference(first, got)));
     } catch (const Error& error) {
       print(error.what());
     }
   }
+}
+
+// Every token sees all tokens, or lists of tiles of this density.
+void bench_self(Gpu& gpu, AttentionArgs args, int64_t tokens, double density, int repeats) {
+  const int64_t heads = args.q.dim(1), dim = args.q.dim(2);
+  const KeySegment keys{args.segments[0].k.rows(0, tokens), args.segments[0].v.rows(0, tokens)};
+  args.q = args.q.rows(0, tokens);
+  args.segments = {&keys, 1};
+  args.out = args.out.rows(0, tokens);
+  Tiles tiles;
+  AttentionTiles view;
+  std::optional<cuda::DeviceTiles> on_device;
+  if (density < 1) {
+    tiles = random_tiles(tokens, heads, density);
+    view = {tiles.offsets, tiles.keys};
+    on_device.emplace(view, gpu.queue());
+    view.on_device = &*on_device;
+    args.tiles = &view;
+  }
+  const double flop =
+      4 * static_cast<double>(dim) * pairs(args.tiles ? &tiles : nullptr, tokens, heads);
+  bench_providers(gpu, args, {std::to_string(tokens), density, flop, repeats});
+}
+
+// Every token sees a prompt of this length and one row that stands for the rest of 512.
+void bench_cross(Gpu& gpu, AttentionArgs args, int64_t tokens, int64_t prompt, int repeats) {
+  const ConstTensor k = args.segments[0].k, v = args.segments[0].v;
+  const float rest = std::log(static_cast<float>(std::max<int64_t>(512 - prompt, 1)));
+  const KeySegment segments[] = {{k.rows(0, prompt), v.rows(0, prompt)},
+                                 {k.rows(prompt, prompt + 1), v.rows(prompt, prompt + 1), rest}};
+  args.q = args.q.rows(0, tokens);
+  args.segments = segments;
+  args.out = args.out.rows(0, tokens);
+  const double flop = 4 * static_cast<double>(args.q.dim(1) * args.q.dim(2)) *
+                      static_cast<double>(tokens * (prompt + 1));
+  bench_providers(gpu, args, {fmt::format("{}+1", prompt), 1, flop, repeats});
 }
 
 int run(int count, char** values) {
@@ -155,17 +184,19 @@ int run(int count, char** values) {
   const KeySegment keys{k, v};
   OwnedTensor out(DType::bf16, shape, gpu.stream().device());
   OwnedTensor lse(DType::f32, {heads, most}, gpu.stream().device());
-  fmt::print("{}\n{:<13} {:>7} {:>5} {:>4} {:>7} {:>10} {:>9} {:>10}\n", gpu.queue().info().name,
-             "provider", "tokens", "heads", "dim", "density", "ms", "TFLOP/s", "difference");
+  fmt::print("{}\n{:<13} {:>7} {:>7} {:>5} {:>4} {:>7} {:>10} {:>9} {:>10}\n",
+             gpu.queue().info().name, "provider", "queries", "keys", "heads", "dim", "density",
+             "ms", "TFLOP/s", "difference");
   for (const int64_t tokens : sizes) {
-    for (const double density : {1.0, 0.5, 0.25}) {
-      AttentionArgs args;
-      args.q = q;
-      args.segments = {&keys, 1};
-      args.scale = 1 / std::sqrt(static_cast<float>(dim));
-      args.lse = Tensor(lse.view().data, DType::f32, {heads, tokens}, gpu.stream().device());
-      bench(gpu, args, out, {tokens, density, repeats});
-    }
+    AttentionArgs args;
+    args.q = q;
+    args.segments = {&keys, 1};
+    args.scale = 1 / std::sqrt(static_cast<float>(dim));
+    args.out = out;
+    args.lse = Tensor(lse.view().data, DType::f32, {heads, tokens}, gpu.stream().device());
+    for (const double density : {1.0, 0.5, 0.25}) bench_self(gpu, args, tokens, density, repeats);
+    for (const int64_t prompt : {40, 126, 512})
+      if (prompt < most) bench_cross(gpu, args, tokens, prompt, repeats);
   }
   return 0;
 }

@@ -137,6 +137,9 @@ void bench_channel_norms(GpuKernels& gpu, Bench& bench, int64_t dim) {
     bench.run("channel_norm_silu", kRows, dim, type == DType::f32 ? "f32" : "bf16", 2 * x.bytes(),
               [&](int i) { gpu.channel_norm(x.at(i), one, true, y.at(i)); });
   }
+  Operand x(gpu, DType::f32, kRows, dim), y(gpu, DType::bf16, kRows, dim);
+  bench.run("channel_norm_silu", kRows, dim, "f32 -> bf16", x.bytes() + y.bytes(),
+            [&](int i) { gpu.channel_norm(x.at(i), one, true, y.at(i)); });
 }
 
 void bench_pointwise(GpuKernels& gpu, Bench& bench) {

@@ -109,4 +109,10 @@ TEST_CASE("units of a list hold the keys of its tiles") {
   }
 }
 
+TEST_CASE("rows with most tiles come first, equal ones in their order") {
+  CHECK(heavy_first(std::vector<int64_t>{0}).empty());
+  CHECK(heavy_first(std::vector<int64_t>{0, 2, 2, 7, 9, 14}) ==
+        std::vector<int32_t>{2, 4, 0, 3, 1});
+}
+
 }  // namespace longtake::cuda
