@@ -91,7 +91,7 @@ std::unique_ptr<Linear::Packed> pack_linear(ConstTensor, ConstTensor, DType, Str
 void linear(const LinearArgs&, const Linear&, StreamRef) {
   absent();
 }
-std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor, ConstTensor, StreamRef) {
+std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor, ConstTensor, DType, StreamRef) {
   absent();
 }
 void conv(std::span<const ConstTensor>, const ConvWeights&, Padding, bool, Tensor, StreamRef) {

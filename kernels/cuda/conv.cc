@@ -44,8 +44,7 @@ ConvRows rows_of(std::span<const ConstTensor> frames, const ConvSize& size, Padd
                  int64_t columns, const Tensor& y) {
   ConvRows r{};
   const ConstTensor& newest = frames.back();
-  for (size_t i = 0; i < frames.size(); ++i)
-    r.frames[i] = frames[i] ? frames[i].as<float>() : nullptr;
+  for (size_t i = 0; i < frames.size(); ++i) r.frames[i] = frames[i] ? frames[i].data : nullptr;
   r.taps = static_cast<int>(size.taps);
   r.kernel_rows = static_cast<int>(size.rows);
   r.kernel_columns = static_cast<int>(size.columns);
@@ -87,11 +86,6 @@ size_t PackedConv::bytes() const {
   return weight.bytes() + (bias ? bias.bytes() : 0);
 }
 
-std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias,
-                                               StreamRef stream) {
-  return pack_conv(weight, bias, DType::f32, stream);
-}
-
 std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias, DType compute,
                                                StreamRef stream) {
   LT_CHECK(compute == DType::f32 || compute == DType::bf16, "conv: cannot compute in {}",
@@ -114,15 +108,17 @@ void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSi
   Stream& queue = stream.cuda();
   const ConstTensor& newest = frames.back();
   const int64_t columns = w.weight.dim(1), in = newest.dim(2);
-  const bool bf16_rows = w.weight.dtype() == DType::bf16;
+  const DType compute = w.weight.dtype();
+  LT_CHECK(newest.dtype == DType::f32 || newest.dtype == compute,
+           "conv: expected frames f32 or {}, found {}", name(compute), name(newest.dtype));
   // A frame is the matrix of a 1 x 1 kernel already.
-  if (size.taps * size.rows * size.columns == 1 && size.stride == 1 && !bf16_rows &&
-      y.dim(0) == newest.dim(0) && y.dim(1) == newest.dim(1) && padding.top == 0 &&
-      padding.left == 0) {
+  if (size.taps * size.rows * size.columns == 1 && size.stride == 1 && newest.dtype == compute &&
+      (compute == DType::f32 || in == columns) && y.dim(0) == newest.dim(0) &&
+      y.dim(1) == newest.dim(1) && padding.top == 0 && padding.left == 0) {
     queue.gemm().run(product(w, newest.data, in, accumulate, y));
     return;
   }
-  const int64_t row_bytes = y.dim(1) * columns * static_cast<int64_t>(size_bytes(w.weight.dtype()));
+  const int64_t row_bytes = y.dim(1) * columns * static_cast<int64_t>(size_bytes(compute));
   const int64_t part = std::clamp<int64_t>(kPartBytes / row_bytes, 1, y.dim(0));
   void* matrix = queue.scratch(static_cast<size_t>(part * row_bytes), kScratchSlot);
   ConvRows rows = rows_of(frames, size, padding, columns, y);
@@ -130,10 +126,7 @@ void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSi
     const int64_t end = std::min(y.dim(0), first + part);
     rows.first_row = static_cast<int>(first);
     rows.rows = static_cast<int>(end - first);
-    if (bf16_rows)
-      conv_rows_bf16(rows, matrix, queue.handle());
-    else
-      conv_rows(rows, static_cast<float*>(matrix), queue.handle());
+    conv_rows(rows, newest.dtype, compute, matrix, queue.handle());
     queue.gemm().run(product(w, matrix, columns, accumulate, y.rows(first, end)));
   }
 }
@@ -145,8 +138,7 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding pad
 }
 
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream) {
-  upsample_nearest(x.as<float>(), x.dim(0), x.dim(1), x.dim(2), y.as<float>(),
-                   stream.cuda().handle());
+  upsample_nearest(x.data, x.dtype, x.dim(0), x.dim(1), x.dim(2), y.data, stream.cuda().handle());
 }
 
 void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream) {

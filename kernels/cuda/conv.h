@@ -16,9 +16,7 @@ struct PackedConv : ConvWeights::Packed {
 };
 
 // weight f32 [out, in, kt, kh, kw], bias f32 [out] or empty, on the host or on the stream's GPU.
-std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias,
-                                               StreamRef stream);
-// With `compute` bf16 frames and weights are rounded to bf16; sums are in f32 in either case.
+// With `compute` bf16 weights, and frames in f32, are rounded to bf16; sums are in f32 either way.
 std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias, DType compute,
                                                StreamRef stream);
 void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Padding padding,
