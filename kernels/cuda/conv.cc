@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "kernels/copy.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/conv_direct.h"
 #include "kernels/cuda/conv_rows.h"
 #include "kernels/cuda/gemm.h"
 
@@ -80,7 +82,56 @@ GemmArgs product(const PackedConv& w, const void* matrix, int64_t k, bool accumu
   return g;
 }
 
+bool direct_takes(const PackedConv& w, const ConvSize& size) {
+  return size.rows == 3 && size.columns == 3 && size.stride == 1 &&
+         w.weight.dim(0) <= kDirectMostOut;
+}
+
+void conv_direct(const ConvRows& rows, DType frames, const PackedConv& w, bool accumulate, Tensor y,
+                 Stream& queue) {
+  DirectConvArgs a{};
+  a.rows = rows;
+  a.rows.rows = static_cast<int>(y.dim(0));
+  a.frame_type = frames;
+  a.weight_type = w.weight.dtype();
+  a.weight = w.weight.view().data;
+  a.bias = w.bias ? w.bias.as<float>() : nullptr;
+  a.y = y.as<float>();
+  a.out = static_cast<int>(y.dim(2));
+  a.accumulate = accumulate;
+  start(a, queue.handle());
+  LT_CUDA(cudaGetLastError());
+}
+
+void conv_by_rows(ConvRows rows, DType frames, const PackedConv& w, bool accumulate, Tensor y,
+                  Stream& queue) {
+  const int64_t columns = w.weight.dim(1);
+  const DType compute = w.weight.dtype();
+  const int64_t row_bytes = y.dim(1) * columns * static_cast<int64_t>(size_bytes(compute));
+  const int64_t part = std::clamp<int64_t>(kPartBytes / row_bytes, 1, y.dim(0));
+  void* matrix = queue.scratch(static_cast<size_t>(part * row_bytes), kScratchSlot);
+  for (int64_t first = 0; first < y.dim(0); first += part) {
+    const int64_t end = std::min(y.dim(0), first + part);
+    rows.first_row = static_cast<int>(first);
+    rows.rows = static_cast<int>(end - first);
+    conv_rows(rows, frames, compute, matrix, queue.handle());
+    queue.gemm().run(product(w, matrix, columns, accumulate, y.rows(first, end)));
+  }
+}
+
 }  // namespace
+
+const char* name(ConvProvider provider) {
+  switch (provider) {
+    case ConvProvider::automatic:
+      return "automatic";
+    case ConvProvider::rows:
+      return "rows";
+    case ConvProvider::direct:
+      return "direct";
+  }
+  return "?";
+}
 
 size_t PackedConv::bytes() const {
   return weight.bytes() + (bias ? bias.bytes() : 0);
@@ -101,16 +152,16 @@ std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor b
 }
 
 void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSize& size,
-          Padding padding, bool accumulate, Tensor y, StreamRef stream) {
+          Padding padding, bool accumulate, Tensor y, StreamRef stream, ConvProvider provider) {
   LT_CHECK(size.taps <= ConvRows::kMostTaps, "conv: at most {} frames, found {}",
            ConvRows::kMostTaps, size.taps);
-  if (y.numel() == 0) return;
-  Stream& queue = stream.cuda();
   const ConstTensor& newest = frames.back();
-  const int64_t columns = w.weight.dim(1), in = newest.dim(2);
   const DType compute = w.weight.dtype();
   LT_CHECK(newest.dtype == DType::f32 || newest.dtype == compute,
            "conv: expected frames f32 or {}, found {}", name(compute), name(newest.dtype));
+  if (y.numel() == 0) return;
+  Stream& queue = stream.cuda();
+  const int64_t columns = w.weight.dim(1), in = newest.dim(2);
   // A frame is the matrix of a 1 x 1 kernel already.
   if (size.taps * size.rows * size.columns == 1 && size.stride == 1 && newest.dtype == compute &&
       (compute == DType::f32 || in == columns) && y.dim(0) == newest.dim(0) &&
@@ -118,17 +169,18 @@ void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSi
     queue.gemm().run(product(w, newest.data, in, accumulate, y));
     return;
   }
-  const int64_t row_bytes = y.dim(1) * columns * static_cast<int64_t>(size_bytes(compute));
-  const int64_t part = std::clamp<int64_t>(kPartBytes / row_bytes, 1, y.dim(0));
-  void* matrix = queue.scratch(static_cast<size_t>(part * row_bytes), kScratchSlot);
-  ConvRows rows = rows_of(frames, size, padding, columns, y);
-  for (int64_t first = 0; first < y.dim(0); first += part) {
-    const int64_t end = std::min(y.dim(0), first + part);
-    rows.first_row = static_cast<int>(first);
-    rows.rows = static_cast<int>(end - first);
-    conv_rows(rows, newest.dtype, compute, matrix, queue.handle());
-    queue.gemm().run(product(w, matrix, columns, accumulate, y.rows(first, end)));
-  }
+  const bool direct = direct_takes(w, size);
+  if (provider == ConvProvider::automatic)
+    provider = direct ? ConvProvider::direct : ConvProvider::rows;
+  LT_CHECK(provider != ConvProvider::direct || direct,
+           "conv by direct: expected a kernel 3 x 3 of stride 1 to at most {} channels, found "
+           "{} x {} of stride {} to {}",
+           kDirectMostOut, size.rows, size.columns, size.stride, w.weight.dim(0));
+  const ConvRows rows = rows_of(frames, size, padding, columns, y);
+  if (provider == ConvProvider::direct)
+    conv_direct(rows, newest.dtype, w, accumulate, y, queue);
+  else
+    conv_by_rows(rows, newest.dtype, w, accumulate, y, queue);
 }
 
 void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding padding,

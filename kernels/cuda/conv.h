@@ -1,5 +1,4 @@
-// CUDA backend of kernels/conv.h: what each output position sees is written into the rows of a
-// matrix, part by part, and multiplied by the weights.
+// CUDA backend of kernels/conv.h.
 #pragma once
 
 #include "kernels/conv.h"
@@ -21,12 +20,20 @@ std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor b
                                                StreamRef stream);
 void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Padding padding,
           bool accumulate, Tensor y, StreamRef stream);
-// The same by weights that are not those of a ConvWeights.
+// rows: what each output position sees is written into the rows of a matrix, part by part, and
+// multiplied by the weights; takes everything. direct: 3 x 3 kernels of stride 1 with few output
+// channels (conv_direct.cuh).
+enum class ConvProvider { automatic, rows, direct };
+const char* name(ConvProvider provider);
+
+// The same by weights that are not those of a ConvWeights. Fails when the provider does not take
+// it.
 struct ConvSize {
   int64_t taps = 1, rows = 1, columns = 1, stride = 1;  // of the kernel
 };
 void conv(std::span<const ConstTensor> frames, const PackedConv& weights, const ConvSize& size,
-          Padding padding, bool accumulate, Tensor y, StreamRef stream);
+          Padding padding, bool accumulate, Tensor y, StreamRef stream,
+          ConvProvider provider = ConvProvider::automatic);
 
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream);
 void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream);

@@ -51,10 +51,12 @@ struct Problem {
 
 // All frames through the causal convolution; what is in front of the first one is empty. Frames are
 // bf16 or f32 with the same values.
-void check_causal(Gpu& gpu, const Problem& p, bool accumulate, DType frame_type = DType::f32) {
+void check_causal(Gpu& gpu, const Problem& p, bool accumulate, DType frame_type = DType::f32,
+                  cuda::ConvProvider provider = cuda::ConvProvider::automatic) {
   const reference::ConvShape& s = p.s;
   CAPTURE(name(p.compute));
   CAPTURE(name(frame_type));
+  CAPTURE(cuda::name(provider));
   CAPTURE(s.height);
   CAPTURE(s.width);
   CAPTURE(s.in);
@@ -75,7 +77,7 @@ void check_causal(Gpu& gpu, const Problem& p, bool accumulate, DType frame_type 
                              : x.view().rows(i, i + 1).reshape({s.height, s.width, s.in}));
     const Tensor to = y.view().rows(t, t + 1).reshape({s.height, s.width, s.out});
     cuda::conv(frames, weight, {s.kt, s.kh, s.kw, 1}, {s.kh / 2, s.kh / 2, s.kw / 2, s.kw / 2},
-               accumulate, to, gpu.stream());
+               accumulate, to, gpu.stream(), provider);
   }
 
   const Doubles xs = to_doubles(p.x), ws = to_doubles(p.weight), bs = p.biases();
@@ -104,6 +106,21 @@ TEST_CASE("gpu conv agrees with the oracle, for channels of every alignment") {
         check_causal(gpu, Problem({1, 4, 8, in, out, 1, 1, 1}, compute, true), false);
         check_causal(gpu, Problem({1, 4, 8, in, out, 1, 1, 1}, compute, false), true);
       }
+}
+
+TEST_CASE("gpu conv to few channels agrees with the oracle by each provider") {
+  Gpu gpu;
+  for (const auto provider : {cuda::ConvProvider::rows, cuda::ConvProvider::direct})
+    for (const DType frames : kComputeTypes)
+      for (const DType compute : kComputeTypes)
+        for (const int64_t in : {3, 8, 20, 96})
+          for (const int64_t out : {1, 3, 4, 12, 16}) {
+            if (frames == DType::bf16 && compute == DType::f32) continue;
+            check_causal(gpu, Problem({3, 9, 70, in, out, 3, 3, 3}, compute, true), false, frames,
+                         provider);
+            check_causal(gpu, Problem({1, 17, 64, in, out, 1, 3, 3}, compute, false), true, frames,
+                         provider);
+          }
 }
 
 TEST_CASE("gpu conv takes frames in bf16 as well") {
