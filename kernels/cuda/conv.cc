@@ -7,13 +7,15 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/conv_direct.h"
 #include "kernels/cuda/conv_rows.h"
+#include "kernels/cuda/dnn.h"
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gemm.h"
 
 namespace longtake::cuda {
 
 namespace {
 
-constexpr int kScratchSlot = 3;                     // of the stream
+constexpr int kScratchSlot = 3, kSumsSlot = 4;      // of the stream
 constexpr int64_t kPartBytes = int64_t{256} << 20;  // of the matrix at a time
 
 // bf16 rows of the matrix stay multiples of 16 bytes.
@@ -119,6 +121,42 @@ void conv_by_rows(ConvRows rows, DType frames, const PackedConv& w, bool accumul
   }
 }
 
+// The frames one after the other in bf16; one alone stays where it is.
+const void* in_one_piece(std::span<const ConstTensor> frames, Stream& queue) {
+  const ConstTensor& newest = frames.back();
+  if (frames.size() == 1 && newest.dtype == DType::bf16) return newest.data;
+  const size_t bytes = static_cast<size_t>(newest.numel()) * sizeof(bf16);
+  auto* to = static_cast<char*>(queue.scratch(frames.size() * bytes, kScratchSlot));
+  for (size_t i = 0; i < frames.size(); ++i) {
+    char* part = to + i * bytes;
+    if (frames[i])
+      convert(frames[i], Tensor(part, DType::bf16, newest.shape, newest.device), queue);
+    else
+      LT_CUDA(cudaMemsetAsync(part, 0, bytes, queue.handle()));
+  }
+  return to;
+}
+
+void conv_by_dnn(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSize& size,
+                 Padding p, bool accumulate, Tensor y, Stream& queue) {
+  const ConstTensor& newest = frames.back();
+  const int64_t in = newest.dim(2), out = y.dim(2);
+  LT_CHECK(w.weight.dtype() == DType::bf16 && in % 8 == 0,
+           "conv by cudnn: expected bf16 and a multiple of 8 channels, found {} and {}",
+           name(w.weight.dtype()), in);
+  const DnnConvSize s{size.taps, newest.dim(0), newest.dim(1), in,      out,
+                      size.rows, size.columns,  size.stride,   p.top,   p.bottom,
+                      p.left,    p.right,       y.dim(0),      y.dim(1)};
+  float* sums =
+      accumulate ? static_cast<float*>(queue.scratch(y.bytes(), kSumsSlot)) : y.as<float>();
+  LT_CHECK(queue.dnn().conv(s, in_one_piece(frames, queue), w.weight.view().data, sums),
+           "conv by cudnn: {}", queue.dnn().why_not());
+  const Tensor rows = y.reshape({y.dim(0) * y.dim(1), out});
+  if (accumulate)
+    add_gated(ConstTensor(sums, DType::f32, rows.shape, y.device), {}, nullptr, rows, queue);
+  if (w.bias) bias_activation(rows, w.bias.as<float>(), PointWise::none, queue);
+}
+
 }  // namespace
 
 const char* name(ConvProvider provider) {
@@ -129,6 +167,8 @@ const char* name(ConvProvider provider) {
       return "rows";
     case ConvProvider::direct:
       return "direct";
+    case ConvProvider::cudnn:
+      return "cudnn";
   }
   return "?";
 }
@@ -164,11 +204,14 @@ void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSi
   const int64_t columns = w.weight.dim(1), in = newest.dim(2);
   // A frame is the matrix of a 1 x 1 kernel already.
   if (size.taps * size.rows * size.columns == 1 && size.stride == 1 && newest.dtype == compute &&
-      (compute == DType::f32 || in == columns) && y.dim(0) == newest.dim(0) &&
-      y.dim(1) == newest.dim(1) && padding.top == 0 && padding.left == 0) {
+      (compute == DType::f32 || in == columns) && provider != ConvProvider::cudnn &&
+      y.dim(0) == newest.dim(0) && y.dim(1) == newest.dim(1) && padding.top == 0 &&
+      padding.left == 0) {
     queue.gemm().run(product(w, newest.data, in, accumulate, y));
     return;
   }
+  if (provider == ConvProvider::cudnn)
+    return conv_by_dnn(frames, w, size, padding, accumulate, y, queue);
   const bool direct = direct_takes(w, size);
   if (provider == ConvProvider::automatic)
     provider = direct ? ConvProvider::direct : ConvProvider::rows;

@@ -22,8 +22,9 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Paddi
           bool accumulate, Tensor y, StreamRef stream);
 // rows: what each output position sees is written into the rows of a matrix, part by part, and
 // multiplied by the weights; takes everything. direct: 3 x 3 kernels of stride 1 with few output
-// channels (conv_direct.cuh).
-enum class ConvProvider { automatic, rows, direct };
+// channels (conv_direct.cuh). cudnn: bf16 weights and a multiple of 8 input channels; never chosen
+// automatically until it is known where it is faster.
+enum class ConvProvider { automatic, rows, direct, cudnn };
 const char* name(ConvProvider provider);
 
 // The same by weights that are not those of a ConvWeights. Fails when the provider does not take

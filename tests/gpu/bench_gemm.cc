@@ -112,6 +112,15 @@ void bench_conv(Gpu& gpu, int64_t channels, int64_t out_channels, DType compute,
   std::fflush(stdout);
 }
 
+void bench_conv_by_dnn(Gpu& gpu, int64_t channels, int64_t out_channels) {
+  try {
+    bench_conv(gpu, channels, out_channels, DType::bf16, cuda::ConvProvider::cudnn);
+  } catch (const Error& error) {
+    std::printf("conv 3x3x3 480x832 %3ld -> %3ld by cudnn: %s\n", static_cast<long>(channels),
+                static_cast<long>(out_channels), error.what());
+  }
+}
+
 void bench() {
   Gpu gpu;
   std::printf("%s\n", gpu.queue().info().name.c_str());
@@ -130,6 +139,8 @@ void bench() {
   for (const int64_t channels : {96, 192, 384})
     for (const DType compute : {DType::f32, DType::bf16})
       bench_conv(gpu, channels, channels, compute, cuda::ConvProvider::rows);
+  for (const int64_t channels : {96, 192, 384}) bench_conv_by_dnn(gpu, channels, channels);
+  bench_conv_by_dnn(gpu, 96, 3);
   for (const DType compute : {DType::f32, DType::bf16})
     for (const auto provider : {cuda::ConvProvider::rows, cuda::ConvProvider::direct})
       bench_conv(gpu, 96, 3, compute, provider);

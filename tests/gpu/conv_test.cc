@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/dnn.h"
 #include "kernels/elementwise.h"
 #include "kernels/reference/conv.h"
 #include "tests/gpu/gpu.h"
@@ -121,6 +122,34 @@ TEST_CASE("gpu conv to few channels agrees with the oracle by each provider") {
             check_causal(gpu, Problem({1, 17, 64, in, out, 1, 3, 3}, compute, false), true, frames,
                          provider);
           }
+}
+
+TEST_CASE("gpu conv by cudnn agrees with the oracle where cuDNN takes it") {
+  Gpu gpu;
+  int done = 0, asked = 0;
+  std::string why = gpu.queue().dnn().why_not();
+  const auto check = [&](const reference::ConvShape& s, bool bias, bool accumulate, DType frames) {
+    ++asked;
+    try {
+      check_causal(gpu, Problem(s, DType::bf16, bias), accumulate, frames,
+                   cuda::ConvProvider::cudnn);
+      ++done;
+    } catch (const Error& error) {
+      why = error.what();
+    }
+  };
+  for (const DType frames : kComputeTypes)
+    for (const int64_t in : {8, 16, 96})
+      for (const int64_t out : {3, 8, 96, 136}) {
+        check({3, 9, 14, in, out, 3, 3, 3}, true, false, frames);
+        check({3, 8, 8, in, out, 3, 3, 3}, true, true, frames);
+        check({2, 17, 70, in, out, 1, 3, 3}, false, true, frames);
+        check({2, 6, 5, in, out, 3, 1, 1}, true, false, frames);
+        check({1, 6, 5, in, out, 1, 1, 1}, true, false, frames);
+      }
+  MESSAGE("cuDNN took ", done, " of ", asked, "; ", why);
+  CHECK((gpu.queue().dnn().available() || done == 0));
+  CHECK((done == asked || !why.empty()));
 }
 
 TEST_CASE("gpu conv takes frames in bf16 as well") {
