@@ -134,6 +134,9 @@ bool all_finite(ConstTensor, Stream&) {
 void add_rows(ConstTensor, ConstTensor, Tensor, Stream&) {
   absent();
 }
+void relative_bias(ConstTensor, ConstTensor, Tensor, Stream&) {
+  absent();
+}
 void patchify(ConstTensor, const PatchGrid&, Tensor, Stream&) {
   absent();
 }
