@@ -13,12 +13,15 @@ ConvWeights::~ConvWeights() = default;
 ConvWeights::ConvWeights(ConvWeights&&) noexcept = default;
 ConvWeights& ConvWeights::operator=(ConvWeights&&) noexcept = default;
 
-ConvWeights::ConvWeights(ConstTensor weight, ConstTensor bias, int64_t stride, StreamRef stream)
-    : stride_(stride) {
+ConvWeights::ConvWeights(ConstTensor weight, ConstTensor bias, int64_t stride, DType compute,
+                         StreamRef stream)
+    : stride_(stride), compute_(stream.on_gpu() ? compute : DType::f32) {
   LT_CHECK(
       (weight.rank() == 5 || weight.rank() == 4) && weight.dtype == DType::f32 && weight.dense(),
       "conv: expected a weight f32 [out, in, (frames,) rows, columns], found {} {}",
       name(weight.dtype), weight.shape.text());
+  LT_CHECK(compute == DType::f32 || compute == DType::bf16, "conv: cannot compute in {}",
+           name(compute));
   const int last = weight.rank() - 1;
   out_ = weight.dim(0);
   in_ = weight.dim(1);
@@ -29,7 +32,7 @@ ConvWeights::ConvWeights(ConstTensor weight, ConstTensor bias, int64_t stride, S
            "conv: expected a bias f32 [{}], found {}", out_, bias.shape.text());
   const ConstTensor matrix = weight.reshape({out_, in_, kt_, kh_, kw_});
   if (stream.on_gpu()) {
-    packed_ = cuda::pack_conv(matrix, bias, stream);
+    packed_ = cuda::pack_conv(matrix, bias, compute, stream);
     return;
   }
   if (bias) {
@@ -51,10 +54,13 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding p, 
   LT_CHECK(newest && newest.rank() == 3 && newest.dim(2) == w.in(),
            "conv: expected the newest frame [height, width, {}], found {}", w.in(),
            newest.shape.text());
+  LT_CHECK(newest.dtype == DType::f32 || newest.dtype == w.compute(),
+           "conv: expected frames f32 or {}, found {}", name(w.compute()), name(newest.dtype));
   for (const ConstTensor& frame : frames)
-    LT_CHECK(!frame || (frame.shape == newest.shape && frame.dtype == DType::f32 && frame.dense()),
-             "conv: expected dense f32 frames {}, found {} {}", newest.shape.text(),
-             name(frame.dtype), frame.shape.text());
+    LT_CHECK(
+        !frame || (frame.shape == newest.shape && frame.dtype == newest.dtype && frame.dense()),
+        "conv: expected dense {} frames {}, found {} {}", name(newest.dtype), newest.shape.text(),
+        name(frame.dtype), frame.shape.text());
   const int64_t rows = (newest.dim(0) + p.top + p.bottom - w.kernel_rows()) / w.stride() + 1;
   const int64_t columns = (newest.dim(1) + p.left + p.right - w.kernel_columns()) / w.stride() + 1;
   LT_CHECK(y.shape == Shape({rows, columns, w.out()}) && y.dtype == DType::f32 && y.dense(),
@@ -86,8 +92,9 @@ void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, St
 
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream) {
   LT_CHECK(x.rank() == 3 && y.shape == Shape({2 * x.dim(0), 2 * x.dim(1), x.dim(2)}) && x.dense() &&
-               y.dense(),
-           "upsample_nearest: {} cannot become {}", x.shape.text(), y.shape.text());
+               y.dense() && x.dtype == y.dtype,
+           "upsample_nearest: {} {} cannot become {} {}", name(x.dtype), x.shape.text(),
+           name(y.dtype), y.shape.text());
   if (stream.on_gpu()) return cuda::upsample_nearest(x, y, stream);
   const int64_t width = x.dim(1), c = x.dim(2);
   const float* from = x.as<float>();

@@ -11,7 +11,8 @@
 
 namespace longtake {
 
-// Packed weights [out, in, kt, kh, kw] and bias of a convolution in f32.
+// Packed weights [out, in, kt, kh, kw] and bias of a convolution. Sums are in f32; on a GPU the
+// operands are of the dtype `compute`, on the CPU f32 whatever is asked.
 class ConvWeights {
  public:
   struct Packed {  // what a backend makes of them
@@ -21,8 +22,9 @@ class ConvWeights {
 
   ConvWeights();
   // weight f32 [out, in, kt, kh, kw] or [out, in, kh, kw] (kt = 1), bias f32 [out] or empty; on the
-  // host.
-  ConvWeights(ConstTensor weight, ConstTensor bias, int64_t stride, StreamRef stream);
+  // host. compute: f32 or bf16.
+  ConvWeights(ConstTensor weight, ConstTensor bias, int64_t stride, DType compute,
+              StreamRef stream);
   ~ConvWeights();
   ConvWeights(ConvWeights&&) noexcept;
   ConvWeights& operator=(ConvWeights&&) noexcept;
@@ -33,12 +35,14 @@ class ConvWeights {
   int64_t kernel_rows() const { return kh_; }
   int64_t kernel_columns() const { return kw_; }
   int64_t stride() const { return stride_; }
+  DType compute() const { return compute_; }
   const float* bias() const { return bias_ ? bias_.as<float>() : nullptr; }
   Packed& packed() const { return *packed_; }
   size_t bytes() const;
 
  private:
   int64_t in_ = 0, out_ = 0, kt_ = 1, kh_ = 1, kw_ = 1, stride_ = 1;
+  DType compute_ = DType::f32;
   OwnedTensor bias_;
   std::unique_ptr<Packed> packed_;
 };
@@ -48,8 +52,9 @@ struct Padding {
   int64_t top = 0, bottom = 0, left = 0, right = 0;
 };
 
-// y = conv(frames) + bias, or y += that when `accumulate`. frames: kt tensors f32 [height, width,
-// in], oldest first, empty ones are zeros. y f32 [height', width', out].
+// y = conv(frames) + bias, or y += that when `accumulate`. frames: kt tensors [height, width, in],
+// oldest first, empty ones are zeros; all of the compute dtype, or f32, which is rounded to it.
+// y f32 [height', width', out].
 void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Padding padding,
           bool accumulate, Tensor y, StreamRef stream);
 
@@ -58,7 +63,8 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Paddi
 // in], y f32 [2 h, 2 w, out].
 void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream);
 
-// y[2 h + i][2 w + j] = x[h][w]: x f32 [height, width, c], y f32 [2 height, 2 width, c].
+// y[2 h + i][2 w + j] = x[h][w]: x [height, width, c], y [2 height, 2 width, c], both f32 or, on a
+// GPU, both bf16.
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream);
 
 }  // namespace longtake

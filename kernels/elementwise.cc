@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernels/base/error.h"
 #include "kernels/cpu/kernel_table.h"
@@ -140,6 +141,27 @@ void add_rows(ConstTensor rows, ConstTensor table, Tensor sum, StreamRef stream)
     float* to = sum.as<float>() + i * sum.row_stride;
     for (int64_t j = 0; j < rows.dim(1); ++j) to[j] = from[j] + t[j];
   }
+}
+
+void relative_bias(ConstTensor table, ConstTensor bucket, Tensor bias, StreamRef stream) {
+  const int64_t heads = bias.dim(0), n = bias.dim(1);
+  LT_CHECK(bias.shape == Shape({heads, n, n}) && bias.dtype == DType::f32 && bias.dense() &&
+               table.rank() == 2 && table.dim(1) == heads && table.dtype == DType::f32 &&
+               table.dense() && bucket.shape == Shape({2 * n - 1}) && bucket.dtype == DType::i32,
+           "relative_bias: a table {} by buckets {} cannot become {}", table.shape.text(),
+           bucket.shape.text(), bias.shape.text());
+  if (stream.on_gpu()) return cuda::relative_bias(table, bucket, bias, stream.cuda());
+  // Every row is a window of one vector per head.
+  stream.pool().parallel_for(heads, [&](int64_t head, int) {
+    std::vector<float> of_distance(static_cast<size_t>(2 * n - 1));
+    for (int64_t d = 0; d < 2 * n - 1; ++d)
+      of_distance[static_cast<size_t>(d)] =
+          table.as<float>()[bucket.as<int32_t>()[d] * heads + head];
+    float* out = bias.as<float>() + head * n * n;
+    for (int64_t query = 0; query < n; ++query)
+      std::memcpy(out + query * n, of_distance.data() + n - 1 - query,
+                  static_cast<size_t>(n) * sizeof(float));
+  });
 }
 
 bool all_finite(ConstTensor x, StreamRef stream) {

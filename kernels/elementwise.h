@@ -27,6 +27,10 @@ void linear_combination(std::span<const ConstTensor> x, std::span<const float> w
 // sum[i] = rows[i] + table: f32 [n, dim], [dim] and [n, dim]; row strides free.
 void add_rows(ConstTensor rows, ConstTensor table, Tensor sum, StreamRef stream);
 
+// bias[head][query][key] = table[bucket[key - query + n - 1]][head]: table f32 [buckets, heads],
+// bucket i32 [2 n - 1], all of them rows of the table, bias f32 [heads, n, n].
+void relative_bias(ConstTensor table, ConstTensor bucket, Tensor bias, StreamRef stream);
+
 // True when all elements are finite. f32, bf16, f16, f64; integers are. x on the
 // stream's device or on the host.
 bool all_finite(ConstTensor x, StreamRef stream);

@@ -134,12 +134,12 @@ double operator_seconds(double budget_s, StreamRef stream) {
 }
 
 // Of a 3 x 3 x 3 convolution of 96 channels.
-double conv_rate(double budget_s, StreamRef stream) {
+double conv_rate(DType dtype, double budget_s, StreamRef stream) {
   const int64_t side = stream.on_gpu() ? 256 : 32;
   constexpr int64_t channels = 96;
   const ConvWeights weights(numbers(DType::f32, {channels, channels, 3, 3, 3}, stream), {}, 1,
-                            stream);
-  const OwnedTensor x = numbers(DType::f32, {side, side, channels}, stream);
+                            dtype, stream);
+  const OwnedTensor x = numbers(weights.compute(), {side, side, channels}, stream);
   OwnedTensor y(DType::f32, {side, side, channels}, stream.device());
   const std::array<ConstTensor, 3> frames{x, x, x};
   const double flops = 2.0 * 27 * channels * channels * static_cast<double>(side * side);
@@ -149,10 +149,10 @@ double conv_rate(double budget_s, StreamRef stream) {
 }
 
 // Of the VAE itself: one latent frame after the first.
-double decode_rate(const RateProbe& p, double budget_s, StreamRef stream) {
+double decode_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
   const Weights weights(p.vae, WeightsOf::vae);
   const VaeConfig config = read_vae_config(p.vae);
-  VaeDecoder decoder(weights, config, stream);
+  VaeDecoder decoder(weights, config, dtype, stream);
   const OwnedTensor latent = numbers(DType::f32, {config.z_dim, p.latent_height, p.latent_width},
                                      StreamRef(stream.pool()));
   const VaeDecoder::Sink sink = [](ConstTensor) {};
@@ -225,11 +225,16 @@ HardwareFile measure_rates(const RateProbe& p, StreamRef stream) {
   HardwareFile out;
   const double slice = p.seconds / static_cast<double>(3 * p.dtypes.size() + 3);
   const bool own_vae = !p.vae.empty() && p.decode_flops > 0 && p.decode_flops < kSmallDecode;
-  const double conv = own_vae ? decode_rate(p, slice, stream) : conv_rate(slice, stream);
+  const auto conv_of = [&](DType dtype) {
+    return own_vae ? decode_rate(p, dtype, slice, stream) : conv_rate(dtype, slice, stream);
+  };
+  double conv = 0;
   for (const DType dtype : p.dtypes) {
     HardwareFile::Rates& rates = dtype == DType::bf16 ? out.bf16 : out.f32;
     rates.linear = linear_rate(p, dtype, slice, stream) * 1e-9;
     rates.attention = attention_rate(p, dtype, slice, stream) * 1e-9;
+    // The CPU convolves in f32 whatever is asked.
+    if (conv == 0 || stream.on_gpu()) conv = conv_of(dtype);
     rates.conv = conv * 1e-9;
     // The slowest where there are several: f32 moves more.
     const double memory = memory_rate(p, dtype, slice, stream) * 1e-9;

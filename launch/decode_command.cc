@@ -60,7 +60,9 @@ int run_decode(const DecodeOptions& options) {
   VideoTarget target = target_of(options, reader, vae);
   target.tile = choose_vae_tile(options.vae_tiles, vae, id.height, id.width);
   ThreadPool pool(choose_threads(options.threads));
-  WorkDevice device(choose_device(options.device), 0, pool);
+  const DeviceChoice chosen = choose_device(options.device);
+  target.compute = choose_precision(options.precision, chosen);
+  WorkDevice device(chosen, 0, pool);
   const StreamRef stream = device.stream();
   VideoOutput video(
       folder, target, id.height * vae.spatial_factor, id.width * vae.spatial_factor,

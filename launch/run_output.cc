@@ -35,7 +35,8 @@ RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, 
                              c.video.fps,
                              0,
                              c.video.frames,
-                             choose_vae_tile(c.output.vae_tiles, vae, job.height, job.width)};
+                             choose_vae_tile(c.output.vae_tiles, vae, job.height, job.width),
+                             job.compute};
     video_.emplace(
         job.folder, target, c.video.height, c.video.width,
         [](const std::string& notice) { log_warning("{}", notice); }, device_.stream());

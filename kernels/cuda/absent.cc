@@ -115,7 +115,7 @@ std::unique_ptr<Linear::Packed> pack_linear(ConstTensor, ConstTensor, DType, Str
 void linear(const LinearArgs&, const Linear&, StreamRef) {
   absent();
 }
-std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor, ConstTensor, StreamRef) {
+std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor, ConstTensor, DType, StreamRef) {
   absent();
 }
 void conv(std::span<const ConstTensor>, const ConvWeights&, Padding, bool, Tensor, StreamRef) {
@@ -156,6 +156,9 @@ bool all_finite(ConstTensor, Stream&) {
   absent();
 }
 void add_rows(ConstTensor, ConstTensor, Tensor, Stream&) {
+  absent();
+}
+void relative_bias(ConstTensor, ConstTensor, Tensor, Stream&) {
   absent();
 }
 void patchify(ConstTensor, const PatchGrid&, Tensor, Stream&) {

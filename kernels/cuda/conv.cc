@@ -4,14 +4,18 @@
 #include <cstring>
 
 #include "kernels/copy.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/conv_direct.h"
 #include "kernels/cuda/conv_rows.h"
+#include "kernels/cuda/dnn.h"
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gemm.h"
 
 namespace longtake::cuda {
 
 namespace {
 
-constexpr int kScratchSlot = 3;                     // of the stream
+constexpr int kScratchSlot = 3, kSumsSlot = 4;      // of the stream
 constexpr int64_t kPartBytes = int64_t{256} << 20;  // of the matrix at a time
 
 // bf16 rows of the matrix stay multiples of 16 bytes.
@@ -44,8 +48,7 @@ ConvRows rows_of(std::span<const ConstTensor> frames, const ConvSize& size, Padd
                  int64_t columns, const Tensor& y) {
   ConvRows r{};
   const ConstTensor& newest = frames.back();
-  for (size_t i = 0; i < frames.size(); ++i)
-    r.frames[i] = frames[i] ? frames[i].as<float>() : nullptr;
+  for (size_t i = 0; i < frames.size(); ++i) r.frames[i] = frames[i] ? frames[i].data : nullptr;
   r.taps = static_cast<int>(size.taps);
   r.kernel_rows = static_cast<int>(size.rows);
   r.kernel_columns = static_cast<int>(size.columns);
@@ -81,15 +84,97 @@ GemmArgs product(const PackedConv& w, const void* matrix, int64_t k, bool accumu
   return g;
 }
 
+bool direct_takes(const PackedConv& w, const ConvSize& size) {
+  return size.rows == 3 && size.columns == 3 && size.stride == 1 &&
+         w.weight.dim(0) <= kDirectMostOut;
+}
+
+void conv_direct(const ConvRows& rows, DType frames, const PackedConv& w, bool accumulate, Tensor y,
+                 Stream& queue) {
+  DirectConvArgs a{};
+  a.rows = rows;
+  a.rows.rows = static_cast<int>(y.dim(0));
+  a.frame_type = frames;
+  a.weight_type = w.weight.dtype();
+  a.weight = w.weight.view().data;
+  a.bias = w.bias ? w.bias.as<float>() : nullptr;
+  a.y = y.as<float>();
+  a.out = static_cast<int>(y.dim(2));
+  a.accumulate = accumulate;
+  start(a, queue.handle());
+  LT_CUDA(cudaGetLastError());
+}
+
+void conv_by_rows(ConvRows rows, DType frames, const PackedConv& w, bool accumulate, Tensor y,
+                  Stream& queue) {
+  const int64_t columns = w.weight.dim(1);
+  const DType compute = w.weight.dtype();
+  const int64_t row_bytes = y.dim(1) * columns * static_cast<int64_t>(size_bytes(compute));
+  const int64_t part = std::clamp<int64_t>(kPartBytes / row_bytes, 1, y.dim(0));
+  void* matrix = queue.scratch(static_cast<size_t>(part * row_bytes), kScratchSlot);
+  for (int64_t first = 0; first < y.dim(0); first += part) {
+    const int64_t end = std::min(y.dim(0), first + part);
+    rows.first_row = static_cast<int>(first);
+    rows.rows = static_cast<int>(end - first);
+    conv_rows(rows, frames, compute, matrix, queue.handle());
+    queue.gemm().run(product(w, matrix, columns, accumulate, y.rows(first, end)));
+  }
+}
+
+// The frames one after the other in bf16; one alone stays where it is.
+const void* in_one_piece(std::span<const ConstTensor> frames, Stream& queue) {
+  const ConstTensor& newest = frames.back();
+  if (frames.size() == 1 && newest.dtype == DType::bf16) return newest.data;
+  const size_t bytes = static_cast<size_t>(newest.numel()) * sizeof(bf16);
+  auto* to = static_cast<char*>(queue.scratch(frames.size() * bytes, kScratchSlot));
+  for (size_t i = 0; i < frames.size(); ++i) {
+    char* part = to + i * bytes;
+    if (frames[i])
+      convert(frames[i], Tensor(part, DType::bf16, newest.shape, newest.device), queue);
+    else
+      LT_CUDA(cudaMemsetAsync(part, 0, bytes, queue.handle()));
+  }
+  return to;
+}
+
+void conv_by_dnn(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSize& size,
+                 Padding p, bool accumulate, Tensor y, Stream& queue) {
+  const ConstTensor& newest = frames.back();
+  const int64_t in = newest.dim(2), out = y.dim(2);
+  LT_CHECK(w.weight.dtype() == DType::bf16 && in % 8 == 0,
+           "conv by cudnn: expected bf16 and a multiple of 8 channels, found {} and {}",
+           name(w.weight.dtype()), in);
+  const DnnConvSize s{size.taps, newest.dim(0), newest.dim(1), in,      out,
+                      size.rows, size.columns,  size.stride,   p.top,   p.bottom,
+                      p.left,    p.right,       y.dim(0),      y.dim(1)};
+  float* sums =
+      accumulate ? static_cast<float*>(queue.scratch(y.bytes(), kSumsSlot)) : y.as<float>();
+  LT_CHECK(queue.dnn().conv(s, in_one_piece(frames, queue), w.weight.view().data, sums),
+           "conv by cudnn: {}", queue.dnn().why_not());
+  const Tensor rows = y.reshape({y.dim(0) * y.dim(1), out});
+  if (accumulate)
+    add_gated(ConstTensor(sums, DType::f32, rows.shape, y.device), {}, nullptr, rows, queue);
+  if (w.bias) bias_activation(rows, w.bias.as<float>(), PointWise::none, queue);
+}
+
 }  // namespace
+
+const char* name(ConvProvider provider) {
+  switch (provider) {
+    case ConvProvider::automatic:
+      return "automatic";
+    case ConvProvider::rows:
+      return "rows";
+    case ConvProvider::direct:
+      return "direct";
+    case ConvProvider::cudnn:
+      return "cudnn";
+  }
+  return "?";
+}
 
 size_t PackedConv::bytes() const {
   return weight.bytes() + (bias ? bias.bytes() : 0);
-}
-
-std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias,
-                                               StreamRef stream) {
-  return pack_conv(weight, bias, DType::f32, stream);
 }
 
 std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias, DType compute,
@@ -107,35 +192,38 @@ std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor b
 }
 
 void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSize& size,
-          Padding padding, bool accumulate, Tensor y, StreamRef stream) {
+          Padding padding, bool accumulate, Tensor y, StreamRef stream, ConvProvider provider) {
   LT_CHECK(size.taps <= ConvRows::kMostTaps, "conv: at most {} frames, found {}",
            ConvRows::kMostTaps, size.taps);
+  const ConstTensor& newest = frames.back();
+  const DType compute = w.weight.dtype();
+  LT_CHECK(newest.dtype == DType::f32 || newest.dtype == compute,
+           "conv: expected frames f32 or {}, found {}", name(compute), name(newest.dtype));
   if (y.numel() == 0) return;
   Stream& queue = stream.cuda();
-  const ConstTensor& newest = frames.back();
   const int64_t columns = w.weight.dim(1), in = newest.dim(2);
-  const bool bf16_rows = w.weight.dtype() == DType::bf16;
   // A frame is the matrix of a 1 x 1 kernel already.
-  if (size.taps * size.rows * size.columns == 1 && size.stride == 1 && !bf16_rows &&
+  if (size.taps * size.rows * size.columns == 1 && size.stride == 1 && newest.dtype == compute &&
+      (compute == DType::f32 || in == columns) && provider != ConvProvider::cudnn &&
       y.dim(0) == newest.dim(0) && y.dim(1) == newest.dim(1) && padding.top == 0 &&
       padding.left == 0) {
     queue.gemm().run(product(w, newest.data, in, accumulate, y));
     return;
   }
-  const int64_t row_bytes = y.dim(1) * columns * static_cast<int64_t>(size_bytes(w.weight.dtype()));
-  const int64_t part = std::clamp<int64_t>(kPartBytes / row_bytes, 1, y.dim(0));
-  void* matrix = queue.scratch(static_cast<size_t>(part * row_bytes), kScratchSlot);
-  ConvRows rows = rows_of(frames, size, padding, columns, y);
-  for (int64_t first = 0; first < y.dim(0); first += part) {
-    const int64_t end = std::min(y.dim(0), first + part);
-    rows.first_row = static_cast<int>(first);
-    rows.rows = static_cast<int>(end - first);
-    if (bf16_rows)
-      conv_rows_bf16(rows, matrix, queue.handle());
-    else
-      conv_rows(rows, static_cast<float*>(matrix), queue.handle());
-    queue.gemm().run(product(w, matrix, columns, accumulate, y.rows(first, end)));
-  }
+  if (provider == ConvProvider::cudnn)
+    return conv_by_dnn(frames, w, size, padding, accumulate, y, queue);
+  const bool direct = direct_takes(w, size);
+  if (provider == ConvProvider::automatic)
+    provider = direct ? ConvProvider::direct : ConvProvider::rows;
+  LT_CHECK(provider != ConvProvider::direct || direct,
+           "conv by direct: expected a kernel 3 x 3 of stride 1 to at most {} channels, found "
+           "{} x {} of stride {} to {}",
+           kDirectMostOut, size.rows, size.columns, size.stride, w.weight.dim(0));
+  const ConvRows rows = rows_of(frames, size, padding, columns, y);
+  if (provider == ConvProvider::direct)
+    conv_direct(rows, newest.dtype, w, accumulate, y, queue);
+  else
+    conv_by_rows(rows, newest.dtype, w, accumulate, y, queue);
 }
 
 void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding padding,
@@ -145,8 +233,7 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& w, Padding pad
 }
 
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream) {
-  upsample_nearest(x.as<float>(), x.dim(0), x.dim(1), x.dim(2), y.as<float>(),
-                   stream.cuda().handle());
+  upsample_nearest(x.data, x.dtype, x.dim(0), x.dim(1), x.dim(2), y.data, stream.cuda().handle());
 }
 
 void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream) {

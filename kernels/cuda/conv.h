@@ -1,5 +1,4 @@
-// CUDA backend of kernels/conv.h: what each output position sees is written into the rows of a
-// matrix, part by part, and multiplied by the weights.
+// CUDA backend of kernels/conv.h.
 #pragma once
 
 #include "kernels/conv.h"
@@ -16,19 +15,26 @@ struct PackedConv : ConvWeights::Packed {
 };
 
 // weight f32 [out, in, kt, kh, kw], bias f32 [out] or empty, on the host or on the stream's GPU.
-std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias,
-                                               StreamRef stream);
-// With `compute` bf16 frames and weights are rounded to bf16; sums are in f32 in either case.
+// With `compute` bf16 weights, and frames in f32, are rounded to bf16; sums are in f32 either way.
 std::unique_ptr<ConvWeights::Packed> pack_conv(ConstTensor weight, ConstTensor bias, DType compute,
                                                StreamRef stream);
 void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Padding padding,
           bool accumulate, Tensor y, StreamRef stream);
-// The same by weights that are not those of a ConvWeights.
+// rows: what each output position sees is written into the rows of a matrix, part by part, and
+// multiplied by the weights; takes everything. direct: 3 x 3 kernels of stride 1 with few output
+// channels (conv_direct.cuh). cudnn: bf16 weights and a multiple of 8 input channels; never chosen
+// automatically until it is known where it is faster.
+enum class ConvProvider { automatic, rows, direct, cudnn };
+const char* name(ConvProvider provider);
+
+// The same by weights that are not those of a ConvWeights. Fails when the provider does not take
+// it.
 struct ConvSize {
   int64_t taps = 1, rows = 1, columns = 1, stride = 1;  // of the kernel
 };
 void conv(std::span<const ConstTensor> frames, const PackedConv& weights, const ConvSize& size,
-          Padding padding, bool accumulate, Tensor y, StreamRef stream);
+          Padding padding, bool accumulate, Tensor y, StreamRef stream,
+          ConvProvider provider = ConvProvider::automatic);
 
 void upsample_nearest(ConstTensor x, Tensor y, StreamRef stream);
 void upsample_duplicate(ConstTensor x, int64_t times, int64_t time, Tensor y, StreamRef stream);

@@ -1,5 +1,7 @@
 #include <cuda_bf16.h>
 
+#include <type_traits>
+
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/conv_rows.h"
 
@@ -14,7 +16,21 @@ struct Values {
   float v[kWidth];
 };
 
+// Eight bf16 that stay as they are.
+struct Words {
+  uint4 bits;
+};
+template <int kWidth, class From>
+using Loaded = std::conditional_t<kWidth == 8 && sizeof(From) == 2, Words, Values<kWidth>>;
+
 // `from` aligned to 16 bytes when kWidth > 1.
+template <int kWidth>
+__device__ Loaded<kWidth, __nv_bfloat16> load(const __nv_bfloat16* from) {
+  if constexpr (kWidth == 8)
+    return {*reinterpret_cast<const uint4*>(from)};
+  else
+    return {{__bfloat162float(*from)}};
+}
 template <int kWidth>
 __device__ Values<kWidth> load(const float* from) {
   Values<kWidth> out;
@@ -54,9 +70,13 @@ __device__ void store(__nv_bfloat16* to, const Values<kWidth>& x) {
   }
 }
 
+__device__ void store(__nv_bfloat16* to, const Words& x) {
+  *reinterpret_cast<uint4*>(to) = x.bits;
+}
+
 // One thread makes kWidth neighbouring elements of a matrix row; kWidth divides `in` and `columns`.
-template <int kWidth, class T>
-__global__ void __launch_bounds__(kThreads) conv_rows_kernel(ConvRows r, T* matrix) {
+template <int kWidth, class From, class To>
+__global__ void __launch_bounds__(kThreads) conv_rows_kernel(ConvRows r, To* matrix) {
   const uint32_t groups = static_cast<uint32_t>(r.columns / kWidth);
   const uint32_t total =
       static_cast<uint32_t>(r.rows) * static_cast<uint32_t>(r.width_out) * groups;
@@ -72,16 +92,18 @@ __global__ void __launch_bounds__(kThreads) conv_rows_kernel(ConvRows r, T* matr
   const int w_out = static_cast<int>(position % static_cast<uint32_t>(r.width_out));
   const int h = h_out * r.stride - r.pad_top + kernel_row;
   const int w = w_out * r.stride - r.pad_left + kernel_column;
-  Values<kWidth> x{};
+  Loaded<kWidth, From> x{};
   if (tap < r.taps && 0 <= h && h < r.height && 0 <= w && w < r.width) {
     // An index into the parameters would put them into local memory.
-    const float* frame = nullptr;
+    const void* frame = nullptr;
 #pragma unroll
     for (int i = 0; i < ConvRows::kMostTaps; ++i)
       if (i == tap) frame = r.frames[i];
-    if (frame) x = load<kWidth>(frame + (int64_t{h} * r.width + w) * r.in + channel);
+    if (frame)
+      x = load<kWidth>(static_cast<const From*>(frame) + (int64_t{h} * r.width + w) * r.in +
+                       channel);
   }
-  store<kWidth>(matrix + int64_t{position} * r.columns + column, x);
+  store(matrix + int64_t{position} * r.columns + column, x);
 }
 
 bool aligned(const ConvRows& r) {
@@ -90,15 +112,16 @@ bool aligned(const ConvRows& r) {
   return true;
 }
 
-template <int kWidth, class T>
-void launch(const ConvRows& r, T* matrix, CUstream_st* stream) {
+template <int kWidth, class From, class To>
+void launch(const ConvRows& r, void* matrix, CUstream_st* stream) {
   const bool wide = r.in % kWidth == 0 && r.columns % kWidth == 0 && aligned(r);
   const int64_t threads = int64_t{r.rows} * r.width_out * (r.columns / (wide ? kWidth : 1));
   const auto blocks = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+  auto* to = static_cast<To*>(matrix);
   if (wide)
-    conv_rows_kernel<kWidth><<<blocks, kThreads, 0, stream>>>(r, matrix);
+    conv_rows_kernel<kWidth, From><<<blocks, kThreads, 0, stream>>>(r, to);
   else
-    conv_rows_kernel<1><<<blocks, kThreads, 0, stream>>>(r, matrix);
+    conv_rows_kernel<1, From><<<blocks, kThreads, 0, stream>>>(r, to);
   LT_CUDA(cudaGetLastError());
 }
 
@@ -128,25 +151,33 @@ unsigned blocks_for(int64_t threads) {
 
 }  // namespace
 
-void conv_rows(const ConvRows& r, float* matrix, CUstream_st* stream) {
-  launch<4>(r, matrix, stream);
-}
-
-void conv_rows_bf16(const ConvRows& r, void* matrix, CUstream_st* stream) {
-  launch<8>(r, static_cast<__nv_bfloat16*>(matrix), stream);
-}
-
-void upsample_nearest(const float* x, int64_t height, int64_t width, int64_t channels, float* y,
-                      CUstream_st* stream) {
-  const int64_t total = 4 * height * width * channels;
-  if (total == 0) return;
-  const auto bits = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y);
-  if (channels % 4 == 0 && bits % 16 == 0)
-    upsample_kernel<<<blocks_for(total / 4), kThreads, 0, stream>>>(
-        reinterpret_cast<const float4*>(x), width, channels / 4, total / 4,
-        reinterpret_cast<float4*>(y));
+void conv_rows(const ConvRows& r, DType frames, DType matrix_type, void* matrix,
+               CUstream_st* stream) {
+  if (matrix_type == DType::f32)
+    launch<4, float, float>(r, matrix, stream);
+  else if (frames == DType::f32)
+    launch<8, float, __nv_bfloat16>(r, matrix, stream);
   else
-    upsample_kernel<<<blocks_for(total), kThreads, 0, stream>>>(x, width, channels, total, y);
+    launch<8, __nv_bfloat16, __nv_bfloat16>(r, matrix, stream);
+}
+
+void upsample_nearest(const void* x, DType type, int64_t height, int64_t width, int64_t channels,
+                      void* y, CUstream_st* stream) {
+  const auto bytes = channels * static_cast<int64_t>(size_bytes(type));  // of a position
+  if (height * width * bytes == 0) return;
+  const auto run = [&]<class T>(T) {
+    const auto unit = static_cast<int64_t>(sizeof(T));
+    const int64_t total = 4 * height * width * bytes / unit;
+    upsample_kernel<<<blocks_for(total), kThreads, 0, stream>>>(
+        static_cast<const T*>(x), width, bytes / unit, total, static_cast<T*>(y));
+  };
+  const auto bits = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y);
+  if (bytes % 16 == 0 && bits % 16 == 0)
+    run(uint4{});
+  else if (type == DType::f32)
+    run(uint32_t{});
+  else
+    run(uint16_t{});
   LT_CUDA(cudaGetLastError());
 }
 

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/base/dtype.h"
+
 struct CUstream_st;
 
 namespace longtake::cuda {
@@ -12,7 +14,7 @@ namespace longtake::cuda {
 // zeros.
 struct ConvRows {
   static constexpr int kMostTaps = 8;
-  const float* frames[kMostTaps];  // [height, width, in] each; null: zeros
+  const void* frames[kMostTaps];  // [height, width, in] each; null: zeros
   int taps, kernel_rows, kernel_columns, stride;
   int height, width, in;
   int pad_top, pad_left;
@@ -20,11 +22,13 @@ struct ConvRows {
   int first_row, rows, width_out;  // output rows of this part
 };
 
-void conv_rows(const ConvRows& r, float* matrix, CUstream_st* stream);
-void conv_rows_bf16(const ConvRows& r, void* matrix, CUstream_st* stream);
+// f32 or bf16 frames to an f32 or bf16 matrix; not bf16 to f32.
+void conv_rows(const ConvRows& r, DType frames, DType matrix_type, void* matrix,
+               CUstream_st* stream);
 
-void upsample_nearest(const float* x, int64_t height, int64_t width, int64_t channels, float* y,
-                      CUstream_st* stream);
+// x and y of one type, f32 or bf16.
+void upsample_nearest(const void* x, DType type, int64_t height, int64_t width, int64_t channels,
+                      void* y, CUstream_st* stream);
 // kernels/conv.h, upsample_duplicate
 void upsample_duplicate(const float* x, int64_t height, int64_t width, int64_t in, int64_t out,
                         int64_t times, int64_t time, float* y, CUstream_st* stream);

@@ -2,6 +2,8 @@
 
 #include "kernels/cuda/cudnn_graph.h"
 
+#include <algorithm>
+
 #include "kernels/base/error.h"
 
 namespace longtake::cuda {
@@ -75,8 +77,28 @@ GraphDescriptor graph_tensor(int64_t id, cudnnDataType_t type, std::vector<int64
   return t;
 }
 
+namespace {
+
+// Do cuDNN's own notes on the engine of a configuration say so? Without notes: no.
+bool gives_same_bits(const GraphDescriptor& config) {
+  const Cudnn& dnn = Cudnn::get();
+  const GraphDescriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  cudnnBackendDescriptor_t handle = engine.get();
+  int64_t count = 0;
+  if (dnn.get_attribute(config.get(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                        &count, &handle) != CUDNN_STATUS_SUCCESS)
+    return false;
+  cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+  if (dnn.get_attribute(engine.get(), CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                        CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes) != CUDNN_STATUS_SUCCESS)
+    return false;
+  return std::find(notes, notes + count, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) == notes + count;
+}
+
+}  // namespace
+
 GraphPlan::GraphPlan(cudnnHandle_t handle, GraphDescriptor operation,
-                     std::vector<GraphDescriptor> parts)
+                     std::vector<GraphDescriptor> parts, Engines engines)
     : parts_(std::move(parts)) {
   GraphDescriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, handle);
@@ -85,12 +107,12 @@ GraphPlan::GraphPlan(cudnnHandle_t handle, GraphDescriptor operation,
   parts_.push_back(std::move(operation));
   parts_.push_back(std::move(graph));
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK})
-    if (take_engine(handle, mode)) return;
+    if (take_engine(handle, mode, engines)) return;
   fail(ExitCode::error, "no engine of cuDNN takes this operation");
 }
 
 // Leaves the engine's configuration and the plan, in this order, at the end of parts_.
-bool GraphPlan::take_engine(cudnnHandle_t handle, cudnnBackendHeurMode_t mode) {
+bool GraphPlan::take_engine(cudnnHandle_t handle, cudnnBackendHeurMode_t mode, Engines engines) {
   const Cudnn& dnn = Cudnn::get();
   GraphDescriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, parts_.back());
@@ -109,6 +131,7 @@ bool GraphPlan::take_engine(cudnnHandle_t handle, cudnnBackendHeurMode_t mode) {
                                       handles.data()) != CUDNN_STATUS_SUCCESS)
     return false;
   for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    if (engines == Engines::same_bits && !gives_same_bits(configs[i])) continue;
     GraphDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configs[i]);

@@ -72,16 +72,18 @@ GraphDescriptor graph_tensor(int64_t id, cudnnDataType_t type, std::vector<int64
 // A graph of one operation that some engine of cuDNN has agreed to run.
 class GraphPlan {
  public:
+  enum class Engines { all, same_bits };  // only those that give the same bits on every call
   // Takes the first engine that agrees, in the order of cuDNN's own preference. `parts`: what the
   // operation refers to; kept. Fails when none agrees.
-  GraphPlan(cudnnHandle_t handle, GraphDescriptor operation, std::vector<GraphDescriptor> parts);
+  GraphPlan(cudnnHandle_t handle, GraphDescriptor operation, std::vector<GraphDescriptor> parts,
+            Engines engines = Engines::all);
 
   size_t workspace_bytes() const { return workspace_bytes_; }
   cudnnStatus_t run(cudnnHandle_t handle, const std::vector<int64_t>& ids,
                     const std::vector<void*>& data, void* workspace) const;
 
  private:
-  bool take_engine(cudnnHandle_t handle, cudnnBackendHeurMode_t mode);
+  bool take_engine(cudnnHandle_t handle, cudnnBackendHeurMode_t mode, Engines engines);
   std::vector<GraphDescriptor> parts_;  // in the order in which they refer to each other
   size_t workspace_bytes_ = 0;
 };

@@ -7,7 +7,7 @@
 #include <map>
 #include <optional>
 
-#include "kernels/cuda/cudnn_graph.h"
+#include "kernels/cuda/cudnn_conv.h"
 
 namespace longtake::cuda {
 
@@ -81,40 +81,66 @@ GraphPlan attention_plan(cudnnHandle_t handle, const Sizes& s) {
   return GraphPlan(handle, std::move(op), std::move(parts));
 }
 
+GraphPlan make_plan(cudnnHandle_t handle, const Sizes& s) {
+  return attention_plan(handle, s);
+}
+GraphPlan make_plan(cudnnHandle_t handle, const DnnConvSize& s) {
+  return conv_plan(handle, s);
+}
+
 }  // namespace
 
 struct Dnn::State {
-  explicit State(Stream& s) : stream(s) {}
-  ~State() {
-    plans.clear();
-    if (handle) (void)Cudnn::get().destroy(handle);
-  }
-  const GraphPlan* plan(const Sizes& sizes);
-
-  Stream& stream;
-  cudnnHandle_t handle = nullptr;  // null: cuDNN cannot be used
-  std::string why;
   struct Plan {
     std::optional<GraphPlan> plan;
     std::string why;  // there is none
   };
-  std::map<Sizes, Plan> plans;
+  template <class Key>
+  using Plans = std::map<Key, Plan>;
+
+  explicit State(Stream& s) : stream(s) {}
+  ~State() {
+    attention_plans.clear();
+    conv_plans.clear();
+    if (handle) (void)Cudnn::get().destroy(handle);
+  }
+  // By the plan of these sizes; false with `why` when there is none.
+  template <class Key>
+  bool run(Plans<Key>& plans, const Key& sizes, const std::vector<int64_t>& ids,
+           const std::vector<void*>& data);
+
+  Stream& stream;
+  cudnnHandle_t handle = nullptr;  // null: cuDNN cannot be used
+  std::string why;
+  Plans<Sizes> attention_plans;
+  Plans<DnnConvSize> conv_plans;
 };
 
 // Refusals are kept too: the same question has the same answer.
-const GraphPlan* Dnn::State::plan(const Sizes& sizes) {
+template <class Key>
+bool Dnn::State::run(Plans<Key>& plans, const Key& sizes, const std::vector<int64_t>& ids,
+                     const std::vector<void*>& data) {
   const auto [at, is_new] = plans.try_emplace(sizes);
   Plan& p = at->second;
   if (is_new) {
     try {
-      p.plan.emplace(attention_plan(handle, sizes));
+      p.plan.emplace(make_plan(handle, sizes));
     } catch (const Error& error) {
       p.why = error.what();
     }
   }
-  if (p.plan) return &*p.plan;
+  if (p.plan) {
+    const size_t bytes = p.plan->workspace_bytes();
+    void* workspace = bytes ? stream.scratch(bytes, kScratchSlot) : nullptr;
+    const cudnnStatus_t status = p.plan->run(handle, ids, data, workspace);
+    if (status == CUDNN_STATUS_SUCCESS) {
+      why.clear();
+      return true;
+    }
+    p = {std::nullopt, Cudnn::get().error_string(status)};
+  }
   why = p.why;
-  return nullptr;
+  return false;
 }
 
 Dnn::Dnn(Stream& stream) : state_(std::make_unique<State>(stream)) {
@@ -143,9 +169,6 @@ bool Dnn::attention(const AttentionArgs& a) {
     return false;
   }
   if (a.q.numel() == 0) return true;
-  const Sizes sizes = sizes_of(a);
-  const GraphPlan* plan = s.plan(sizes);
-  if (!plan) return false;
   const KeySegment& keys = a.segments[0];
   float scale = a.scale;
   std::vector<int64_t> ids{kQ, kK, kV, kOut, kScale};
@@ -155,16 +178,14 @@ bool Dnn::attention(const AttentionArgs& a) {
     ids.push_back(kLse);
     data.push_back(a.lse.data);
   }
-  void* workspace =
-      plan->workspace_bytes() ? s.stream.scratch(plan->workspace_bytes(), kScratchSlot) : nullptr;
-  const cudnnStatus_t status = plan->run(s.handle, ids, data, workspace);
-  if (status == CUDNN_STATUS_SUCCESS) {
-    s.why.clear();
-    return true;
-  }
-  s.plans[sizes] = {std::nullopt, Cudnn::get().error_string(status)};
-  s.why = s.plans[sizes].why;
-  return false;
+  return s.run(s.attention_plans, sizes_of(a), ids, data);
+}
+
+bool Dnn::conv(const DnnConvSize& size, const void* frames, const void* weight, float* sums) {
+  State& s = *state_;
+  if (!s.handle) return false;
+  return s.run(s.conv_plans, size, {kFrames, kWeight, kSums},
+               {const_cast<void*>(frames), const_cast<void*>(weight), sums});
 }
 
 }  // namespace longtake::cuda
@@ -181,6 +202,9 @@ bool Dnn::available() const {
   return false;
 }
 bool Dnn::attention(const AttentionArgs&) {
+  return false;
+}
+bool Dnn::conv(const DnnConvSize&, const void*, const void*, float*) {
   return false;
 }
 

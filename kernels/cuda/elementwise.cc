@@ -65,6 +65,10 @@ void bias_activation(Tensor y, const float* bias, PointWise activation, Stream& 
   if (y.numel() > 0) run(bias_activation_args(y, bias, static_cast<int>(activation)), stream);
 }
 
+void relative_bias(ConstTensor table, ConstTensor bucket, Tensor bias, Stream& stream) {
+  if (bias.numel() > 0) run(relative_bias_args(table, bucket, bias), stream);
+}
+
 void patchify(ConstTensor latent, const PatchGrid& grid, Tensor patches, Stream& stream) {
   if (latent.numel() == 0) return;
   start_patchify(patch_args(latent, grid, latent.dim(0), patches.row_stride, patches),

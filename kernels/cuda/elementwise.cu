@@ -28,6 +28,9 @@ void start(const BiasActivationArgs& a, CUstream_st* stream) {
 void start(const NotFiniteArgs& a, CUstream_st* stream) {
   launch_op(a, StreamLaunch{stream});
 }
+void start(const RelativeBiasArgs& a, CUstream_st* stream) {
+  launch_op(a, StreamLaunch{stream});
+}
 void start_patchify(const PatchArgs& a, CUstream_st* stream) {
   launch_patchify(a, StreamLaunch{stream});
 }

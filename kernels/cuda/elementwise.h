@@ -27,6 +27,7 @@ void add_gated(ConstTensor y, ConstTensor gate, const int32_t* gate_row, Tensor 
 // y[i] = activation(y[i] + bias[column]), y f32 or bf16 [rows, dim]: what a GEMM cannot do itself.
 enum class PointWise { none, gelu_tanh, silu };
 void bias_activation(Tensor y, const float* bias, PointWise activation, Stream& stream);
+void relative_bias(ConstTensor table, ConstTensor bucket, Tensor bias, Stream& stream);
 
 void patchify(ConstTensor latent, const PatchGrid& grid, Tensor patches, Stream& stream);
 void unpatchify(ConstTensor patches, const PatchGrid& grid, Tensor latent, Stream& stream);

@@ -80,6 +80,14 @@ struct NotFiniteArgs {
   int32_t* flag = nullptr;
 };
 
+// kernels/elementwise.h, relative_bias
+struct RelativeBiasArgs {
+  int64_t heads = 0, tokens = 0;
+  const float* table = nullptr;
+  const int32_t* bucket = nullptr;
+  float* bias = nullptr;
+};
+
 struct PatchArgs {
   int64_t patch[3] = {};                      // frames, rows, columns of a patch
   int64_t frames = 0, rows = 0, columns = 0;  // patches

@@ -1,6 +1,7 @@
 // From arguments to point-wise kernels; see norm_launch.cuh for `launch`.
 #pragma once
 
+#include "kernels/cuda/bias_kernels.cuh"
 #include "kernels/cuda/elementwise_kernels.cuh"
 #include "kernels/cuda/patch_kernels.cuh"
 
@@ -170,6 +171,13 @@ void launch_op(const NotFiniteArgs& a, Launch launch) {
     launch_find<uint16_t>(a, uint16_t{0x7c00}, launch);
   else
     launch_find<uint64_t>(a, uint64_t{0x7ff0000000000000u}, launch);
+}
+
+template <class Launch>
+void launch_op(const RelativeBiasArgs& a, Launch launch) {
+  const int64_t n = a.heads * a.tokens * a.tokens;
+  launch(relative_bias_kernel, static_cast<unsigned>((n + kBiasThreads - 1) / kBiasThreads),
+         kBiasThreads, a);
 }
 
 inline unsigned patch_blocks(const PatchArgs& a) {

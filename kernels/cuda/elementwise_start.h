@@ -15,6 +15,7 @@ void start(const LinearCombinationArgs& a, CUstream_st* stream);
 void start(const AddGatedArgs& a, CUstream_st* stream);
 void start(const BiasActivationArgs& a, CUstream_st* stream);
 void start(const NotFiniteArgs& a, CUstream_st* stream);
+void start(const RelativeBiasArgs& a, CUstream_st* stream);
 void start_patchify(const PatchArgs& a, CUstream_st* stream);
 void start_unpatchify(const PatchArgs& a, CUstream_st* stream);
 

@@ -72,6 +72,10 @@ inline BiasActivationArgs bias_activation_args(Tensor y, const float* bias, int 
   return {y.dim(0), y.dim(1), y.data, y.dtype, y.row_stride, bias, activation};
 }
 
+inline RelativeBiasArgs relative_bias_args(ConstTensor table, ConstTensor bucket, Tensor bias) {
+  return {bias.dim(0), bias.dim(1), table.as<float>(), bucket.as<int32_t>(), bias.as<float>()};
+}
+
 inline PatchArgs patch_args(ConstTensor from, const PatchGrid& g, int64_t channels,
                             int64_t patch_stride, Tensor to) {
   PatchArgs a;

@@ -45,7 +45,8 @@ void bench_vae(const BenchSetup& setup) {
   const TemporaryFolder folder;
   const Source source = find_source(setup, folder);
   const Weights weights(source.path, WeightsOf::vae);
-  VaeDecoder whole(weights, source.config, stream);
+  const DType compute = stream.on_gpu() ? setup.dtype : DType::f32;
+  VaeDecoder whole(weights, source.config, compute, stream);
   TiledVaeDecoder decoder(whole, setup.vae_tile, folder.path());
   const int64_t side = source.config.spatial_factor;
   LT_CHECK(setup.width % side == 0 && setup.height % side == 0,
@@ -66,7 +67,7 @@ void bench_vae(const BenchSetup& setup) {
             stream);
     };
     reset_peak_memory();
-    BenchRow row = frames > kShort ? device.measure_once(DType::f32, flops, decode)
+    BenchRow row = frames > kShort ? device.measure_once(compute, flops, decode)
                                    : device.measure(flops, decode);
     row.labels = {
         {"width", setup.width},

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/attention.h"
 #include "kernels/base/error.h"
@@ -30,7 +29,8 @@ struct TextEncoder::Scratch {
   OwnedTensor h;                 // [tokens, d_model]
   OwnedTensor q, k, v, context;  // [tokens, heads * d_kv]
   OwnedTensor gate, up;          // [tokens, d_ff]
-  OwnedTensor bias;              // f32 [heads, tokens, tokens], on the host
+  OwnedTensor bias;              // f32 [heads, tokens, tokens]
+  OwnedTensor bucket;            // i32 [2 tokens - 1]: of key - query
 
   Scratch(const TextEncoderConfig& c, DType dtype, int64_t tokens, const Device& device)
       : h(dtype, {tokens, c.d_model}, device),
@@ -40,7 +40,7 @@ struct TextEncoder::Scratch {
         context(dtype, {tokens, c.heads * c.d_kv}, device),
         gate(dtype, {tokens, c.d_ff}, device),
         up(dtype, {tokens, c.d_ff}, device),
-        bias(DType::f32, {c.heads, tokens, tokens}) {}
+        bias(DType::f32, {c.heads, tokens, tokens}, device) {}
 };
 
 TextEncoder::TextEncoder(const Weights& weights, const TextEncoderConfig& config, DType compute,
@@ -66,7 +66,7 @@ TextEncoder::TextEncoder(const Weights& weights, const TextEncoderConfig& config
     layers_.push_back(
         {vector(block + "0.layer_norm.weight"), vector(block + "1.layer_norm.weight"),
          weights.read(attention + "relative_attention_bias.weight", {c.buckets, c.heads},
-                      DType::f32, StreamRef(stream.pool())),
+                      DType::f32, stream),
          matrix(attention + "q", inner, c.d_model), matrix(attention + "k", inner, c.d_model),
          matrix(attention + "v", inner, c.d_model), matrix(attention + "o", c.d_model, inner),
          matrix(dense + "wi_0", c.d_ff, c.d_model), matrix(dense + "wi_1", c.d_ff, c.d_model),
@@ -75,20 +75,13 @@ TextEncoder::TextEncoder(const Weights& weights, const TextEncoderConfig& config
   final_norm_ = weights.read("encoder.final_layer_norm.weight", {c.d_model}, DType::f32, stream);
 }
 
-// The bias depends on key - query alone: every row is a window of one vector per head.
-void TextEncoder::fill_bias(const Layer& layer, Tensor bias, StreamRef stream) const {
-  const int64_t heads = bias.dim(0), tokens = bias.dim(1);
-  const float* table = layer.bias.as<float>();
-  stream.pool().parallel_for(heads, [&](int64_t head, int) {
-    std::vector<float> of_distance(static_cast<size_t>(2 * tokens - 1));
-    for (int64_t d = 1 - tokens; d < tokens; ++d)
-      of_distance[static_cast<size_t>(d + tokens - 1)] =
-          table[relative_bucket(d, config_.buckets, config_.max_distance) * heads + head];
-    float* out = bias.as<float>() + head * tokens * tokens;
-    for (int64_t query = 0; query < tokens; ++query)
-      std::memcpy(out + query * tokens, of_distance.data() + tokens - 1 - query,
-                  static_cast<size_t>(tokens) * sizeof(float));
-  });
+// Of the distances 1 - tokens .. tokens - 1.
+OwnedTensor TextEncoder::buckets(int64_t tokens, StreamRef stream) const {
+  OwnedTensor out(DType::i32, {2 * tokens - 1});
+  for (int64_t d = 1 - tokens; d < tokens; ++d)
+    out.as<int32_t>()[d + tokens - 1] =
+        static_cast<int32_t>(relative_bucket(d, config_.buckets, config_.max_distance));
+  return stream.on_gpu() ? to_device(out, stream) : std::move(out);
 }
 
 void TextEncoder::attend(const Layer& layer, Tensor x, Scratch& s, StreamRef stream) const {
@@ -96,9 +89,8 @@ void TextEncoder::attend(const Layer& layer, Tensor x, Scratch& s, StreamRef str
   linear({.x = s.h, .y = s.q}, layer.q, stream);
   linear({.x = s.h, .y = s.k}, layer.k, stream);
   linear({.x = s.h, .y = s.v}, layer.v, stream);
-  fill_bias(layer, s.bias, stream);
-  OwnedTensor on_device;
-  if (stream.on_gpu()) on_device = to_device(s.bias, stream);
+  // It depends on key - query alone.
+  relative_bias(layer.bias, s.bucket, s.bias, stream);
   const Shape split{x.dim(0), config_.heads, config_.d_kv};
   const KeySegment keys{.k = s.k.view().reshape(split), .v = s.v.view().reshape(split)};
   AttentionArgs args;
@@ -106,7 +98,7 @@ void TextEncoder::attend(const Layer& layer, Tensor x, Scratch& s, StreamRef str
   args.segments = {&keys, 1};
   args.out = s.context.view().reshape(split);
   args.scale = 1;  // UMT5 does not scale its logits
-  args.bias = stream.on_gpu() ? on_device : s.bias;
+  args.bias = s.bias;
   attention(args, stream);
   linear({.x = s.context, .residual = x}, layer.o, stream);
 }
@@ -131,6 +123,7 @@ OwnedTensor TextEncoder::encode(std::span<const int32_t> ids, StreamRef stream) 
   OwnedTensor x = weights_->read_rows("shared.weight", {config_.vocab, config_.d_model}, ids,
                                       DType::f32, stream);
   Scratch scratch(config_, compute_, tokens, stream.device());
+  scratch.bucket = buckets(tokens, stream);
   for (const Layer& layer : layers_) {
     attend(layer, x, scratch, stream);
     feed_forward(layer, x, scratch, stream);

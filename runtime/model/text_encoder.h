@@ -38,7 +38,7 @@ class TextEncoder {
 
   void attend(const Layer& layer, Tensor x, Scratch& scratch, StreamRef stream) const;
   void feed_forward(const Layer& layer, Tensor x, Scratch& scratch, StreamRef stream) const;
-  void fill_bias(const Layer& layer, Tensor bias, StreamRef stream) const;
+  OwnedTensor buckets(int64_t tokens, StreamRef stream) const;
 
   const Weights* weights_;
   TextEncoderConfig config_;

@@ -55,7 +55,7 @@ void TileStates::put(size_t tile, VaeState&& state, FramePool& pool, StreamRef s
   for (size_t i = 0; i < state.slots.size(); ++i)
     for (size_t k = 0; k < 2; ++k) {
       const OwnedTensor& frame = state.slots[i].frames()[k];
-      if (frame) place.slots[i][k] = frame.shape();
+      if (frame) place.slots[i][k] = {frame.shape(), frame.dtype()};
       bytes += static_cast<int64_t>(frame ? frame.bytes() : 0);
     }
   // A state grows with its first frames only.
@@ -87,11 +87,11 @@ VaeState TileStates::take(size_t tile, FramePool& pool, StreamRef stream) const 
   int64_t at = place.offset;
   for (size_t i = 0; i < place.slots.size(); ++i)
     for (size_t k = 0; k < 2; ++k) {
-      const Shape& shape = place.slots[i][k];
+      const auto& [shape, dtype] = place.slots[i][k];
       if (shape.rank() == 0) continue;
-      OwnedTensor frame = pool.take(shape[0], shape[1], shape[2]);
+      OwnedTensor frame = pool.take(shape[0], shape[1], shape[2], dtype);
       OwnedTensor staged;
-      if (!pool.on_host()) staged = OwnedTensor(DType::f32, shape);
+      if (!pool.on_host()) staged = OwnedTensor(dtype, shape);
       OwnedTensor& read = staged ? staged : frame;
       transfer(
           "read", folder_, static_cast<char*>(read.view().data), read.bytes(), at,

@@ -23,8 +23,12 @@ class TileStates {
 
  private:
   struct Place {
-    int64_t offset = 0, capacity = 0;         // bytes
-    std::vector<std::array<Shape, 2>> slots;  // a shape of rank 0: no frame
+    struct Frame {
+      Shape shape;  // rank 0: no frame
+      DType dtype = DType::f32;
+    };
+    int64_t offset = 0, capacity = 0;  // bytes
+    std::vector<std::array<Frame, 2>> slots;
   };
   void open();
 

@@ -15,8 +15,8 @@ constexpr Padding kAround1{1, 1, 1, 1};
 }  // namespace
 
 Upsampler::Upsampler(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
-                     bool temporal, int& slots, StreamRef stream)
-    : conv_(read_conv(weights, prefix + ".resample.1", {out, in, 3, 3}, 1, stream)) {
+                     bool temporal, DType compute, int& slots, StreamRef stream)
+    : conv_(read_conv(weights, prefix + ".resample.1", {out, in, 3, 3}, 1, compute, stream)) {
   if (!temporal) return;
   const std::string name = prefix + ".time_conv";
   const StreamRef host(stream.pool());
@@ -25,7 +25,7 @@ Upsampler::Upsampler(const Weights& weights, const std::string& prefix, int64_t 
   const OwnedTensor bias = weights.read(name + ".bias", {2 * in}, DType::f32, host);
   const auto half = [&](int64_t begin) {
     return ConvWeights(ConstTensor(weight).rows(begin, begin + in),
-                       ConstTensor(bias).rows(begin, begin + in), 1, stream);
+                       ConstTensor(bias).rows(begin, begin + in), 1, compute, stream);
   };
   even_ = half(0);
   odd_ = half(in);
@@ -34,7 +34,9 @@ Upsampler::Upsampler(const Weights& weights, const std::string& prefix, int64_t 
 
 OwnedTensor Upsampler::space(OwnedTensor x, const VaePass& pass) const {
   const int64_t h = 2 * x.dim(0), w = 2 * x.dim(1);
-  OwnedTensor large = pass.pool.take(h, w, x.dim(2)), y = pass.pool.take(h, w, conv_.out());
+  x = in_dtype(std::move(x), conv_.compute(), pass);
+  OwnedTensor large = pass.pool.take(h, w, x.dim(2), x.dtype());
+  OwnedTensor y = pass.pool.take(h, w, conv_.out());
   upsample_nearest(x, large, pass.stream);
   const ConstTensor frame = large.view();
   conv({&frame, 1}, conv_, kAround1, false, y, pass.stream);
@@ -51,6 +53,7 @@ std::vector<OwnedTensor> Upsampler::forward(OwnedTensor x, const VaePass& pass) 
     return out;
   }
   History& history = pass.state.slots[slot_];
+  x = in_dtype(std::move(x), conv_.compute(), pass);
   for (const ConvWeights* half : {&*even_, &*odd_}) {
     OwnedTensor y = pass.pool.take(x.dim(0), x.dim(1), half->out());
     conv(history.with(x), *half, {}, false, y, pass.stream);
@@ -60,17 +63,19 @@ std::vector<OwnedTensor> Upsampler::forward(OwnedTensor x, const VaePass& pass) 
   return out;
 }
 
-VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRef stream)
+VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, DType compute,
+                       StreamRef stream)
     : config_(config), pool_(stream.device()) {
+  if (!stream.on_gpu()) compute = DType::f32;
   const auto levels = static_cast<int64_t>(config.dim_mult.size());
   std::vector<int64_t> dims{config.decoder_base_dim * config.dim_mult.back()};
   for (int64_t i = levels; i-- > 0;)
     dims.push_back(config.decoder_base_dim * config.dim_mult[static_cast<size_t>(i)]);
   post_quant_ =
       weights.linear("post_quant_conv", config.z_dim, config.z_dim, true, DType::f32, stream);
-  conv_in_ =
-      CausalConv(weights, "decoder.conv_in", {dims[0], config.z_dim, 3, 3, 3}, slots_, stream);
-  mid_.emplace(weights, "decoder.mid_block", dims[0], slots_, stream);
+  conv_in_ = CausalConv(weights, "decoder.conv_in", {dims[0], config.z_dim, 3, 3, 3}, compute,
+                        slots_, stream);
+  mid_.emplace(weights, "decoder.mid_block", dims[0], compute, slots_, stream);
   for (int64_t i = 0; i < levels; ++i) {
     Level level;
     const std::string prefix = "decoder.up_blocks." + std::to_string(i);
@@ -79,16 +84,16 @@ VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRe
     level.out = dims[static_cast<size_t>(i + 1)];
     for (int64_t r = 0; r <= config.res_blocks; ++r)
       level.blocks.emplace_back(weights, prefix + ".resnets." + std::to_string(r),
-                                r == 0 ? level.in : level.out, level.out, slots_, stream);
+                                r == 0 ? level.in : level.out, level.out, compute, slots_, stream);
     if (i + 1 < levels) {
       level.temporal = config.temporal_downsample[static_cast<size_t>(levels - 2 - i)];
       level.up.emplace(weights, prefix + (config.residual ? ".upsampler" : ".upsamplers.0"),
                        level.out, config.residual ? level.out : level.out / 2, level.temporal,
-                       slots_, stream);
+                       compute, slots_, stream);
     }
     levels_.push_back(std::move(level));
   }
-  head_.emplace(weights, "decoder", dims.back(), config.out_channels, slots_, stream);
+  head_.emplace(weights, "decoder", dims.back(), config.out_channels, compute, slots_, stream);
   reset();
 }
 

@@ -15,7 +15,7 @@ namespace longtake {
 class Upsampler {
  public:
   Upsampler(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
-            bool temporal, int& slots, StreamRef stream);
+            bool temporal, DType compute, int& slots, StreamRef stream);
   // One frame becomes one (the first of a video, or not temporal) or two.
   std::vector<OwnedTensor> forward(OwnedTensor x, const VaePass& pass) const;
 
@@ -35,7 +35,8 @@ double decode_bytes(const VaeConfig& config, int64_t h, int64_t w);
 
 class VaeDecoder {
  public:
-  VaeDecoder(const Weights& weights, const VaeConfig& config, StreamRef stream);
+  // compute: of convolutions and attention, f32 or bf16; on the CPU it is f32 whatever is asked.
+  VaeDecoder(const Weights& weights, const VaeConfig& config, DType compute, StreamRef stream);
 
   // Receives frames f32 [height, width, 3] in [-1, 1], in order.
   using Sink = std::function<void(ConstTensor frame)>;

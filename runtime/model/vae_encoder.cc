@@ -14,9 +14,11 @@ constexpr Padding kBehind1{0, 1, 0, 1};
 
 Downsampler::Downsampler(const Weights& weights, const std::string& prefix, int64_t channels,
                          bool temporal, int& slots, StreamRef stream)
-    : conv_(read_conv(weights, prefix + "resample.1", {channels, channels, 3, 3}, 2, stream)) {
+    : conv_(read_conv(weights, prefix + "resample.1", {channels, channels, 3, 3}, 2, DType::f32,
+                      stream)) {
   if (!temporal) return;
-  time_conv_ = read_conv(weights, prefix + "time_conv", {channels, channels, 3, 1, 1}, 1, stream);
+  time_conv_ = read_conv(weights, prefix + "time_conv", {channels, channels, 3, 1, 1}, 1,
+                         DType::f32, stream);
   slot_ = static_cast<size_t>(slots++);
 }
 
@@ -42,11 +44,11 @@ VaeEncoder::VaeEncoder(const Weights& weights, const VaeConfig& config, StreamRe
     : config_(config) {
   const int64_t z = config.z_dim;
   conv_in_ = CausalConv(weights, "encoder.conv_in", {config.base_dim, config.in_channels, 3, 3, 3},
-                        slots_, stream);
+                        DType::f32, slots_, stream);
   add_levels(weights, stream);
   const int64_t last = levels_.back().out;
-  mid_.emplace(weights, "encoder.mid_block", last, slots_, stream);
-  head_.emplace(weights, "encoder", last, 2 * z, slots_, stream);
+  mid_.emplace(weights, "encoder.mid_block", last, DType::f32, slots_, stream);
+  head_.emplace(weights, "encoder", last, 2 * z, DType::f32, slots_, stream);
   const OwnedTensor weight =
       weights.read("quant_conv.weight", {2 * z, 2 * z, 1, 1, 1}, DType::f32, stream);
   const OwnedTensor bias = weights.read("quant_conv.bias", {2 * z}, DType::f32, stream);
@@ -69,7 +71,7 @@ void VaeEncoder::add_levels(const Weights& weights, StreamRef stream) {
       level.blocks.emplace_back(
           weights,
           config_.residual ? own + ".resnets." + std::to_string(r) : list + std::to_string(flat++),
-          in, level.out, slots_, stream);
+          in, level.out, DType::f32, slots_, stream);
     if (i + 1 < levels) {
       level.temporal = config_.temporal_downsample[i];
       level.down.emplace(

@@ -1,6 +1,8 @@
-// Building blocks of the Wan VAE (wan.md 5.1, 5.3), one frame at a time: f32 [height, width,
-// channels]. What a video leaves behind for its next frames lies in a VaeState, beside the layers,
-// so that a video of any length takes constant memory and one set of weights serves many videos.
+// Building blocks of the Wan VAE (wan.md 5.1, 5.3), one frame at a time: [height, width, channels].
+// Frames are f32; what goes into convolutions, and so what they remember, is of the dtype that they
+// compute in (kernels/conv.h): bf16 only on a GPU. What a video leaves behind for its next frames
+// lies in a VaeState, beside the layers, so that a video of any length takes constant memory and
+// one set of weights serves many videos.
 #pragma once
 
 #include <array>
@@ -20,7 +22,7 @@ class FramePool {
   FramePool() = default;
   explicit FramePool(const Device& device) : device_(device) {}
   bool on_host() const { return device_.type == DeviceType::cpu; }
-  OwnedTensor take(int64_t height, int64_t width, int64_t channels);
+  OwnedTensor take(int64_t height, int64_t width, int64_t channels, DType dtype = DType::f32);
   void give(OwnedTensor&& frame);
   void trim();  // frees what is not in use: frames of another size come next
   // Most memory that was held at a time, in use or not; every frame must be given back.
@@ -63,11 +65,12 @@ class CausalConv {
  public:
   CausalConv() = default;
   // shape [out, in, 3, kh, kw] as stored. Takes the next of `slots`.
-  CausalConv(const Weights& weights, const std::string& name, const Shape& shape, int& slots,
-             StreamRef stream);
-  // y (+)= conv(history, x); x becomes history. y f32 [height, width, out].
+  CausalConv(const Weights& weights, const std::string& name, const Shape& shape, DType compute,
+             int& slots, StreamRef stream);
+  // y (+)= conv(history, x); x becomes history, always of one dtype. y f32 [height, width, out].
   void forward(OwnedTensor x, bool accumulate, Tensor y, const VaePass& pass) const;
   int64_t out() const { return weights_.out(); }
+  DType compute() const { return weights_.compute(); }
 
  private:
   ConvWeights weights_;
@@ -77,8 +80,8 @@ class CausalConv {
 // x <- shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))))))
 class ResBlock {
  public:
-  ResBlock(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
-           StreamRef stream);
+  ResBlock(const Weights& weights, const std::string& prefix, int64_t in, int64_t out,
+           DType compute, int& slots, StreamRef stream);
   void forward(OwnedTensor& x, const VaePass& pass) const;
 
  private:
@@ -90,7 +93,7 @@ class ResBlock {
 // Single-head attention over the positions of one frame; x <- x + proj(attention(norm(x))).
 class FrameAttention {
  public:
-  FrameAttention(const Weights& weights, const std::string& prefix, int64_t channels,
+  FrameAttention(const Weights& weights, const std::string& prefix, int64_t channels, DType compute,
                  StreamRef stream);
   void forward(OwnedTensor& x, const VaePass& pass) const;
 
@@ -102,8 +105,8 @@ class FrameAttention {
 // The middle of encoder and decoder: ResBlock, FrameAttention, ResBlock.
 class MidBlock {
  public:
-  MidBlock(const Weights& weights, const std::string& prefix, int64_t channels, int& slots,
-           StreamRef stream);
+  MidBlock(const Weights& weights, const std::string& prefix, int64_t channels, DType compute,
+           int& slots, StreamRef stream);
   void forward(OwnedTensor& x, const VaePass& pass) const;
 
  private:
@@ -115,8 +118,8 @@ class MidBlock {
 // The end of encoder and decoder: conv(silu(norm(x))).
 class VaeHead {
  public:
-  VaeHead(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, int& slots,
-          StreamRef stream);
+  VaeHead(const Weights& weights, const std::string& prefix, int64_t in, int64_t out, DType compute,
+          int& slots, StreamRef stream);
   OwnedTensor forward(OwnedTensor x, const VaePass& pass) const;
 
  private:
@@ -126,6 +129,9 @@ class VaeHead {
 
 // The weight `name`.weight of the given shape and `name`.bias.
 ConvWeights read_conv(const Weights& weights, const std::string& name, const Shape& shape,
-                      int64_t stride, StreamRef stream);
+                      int64_t stride, DType compute, StreamRef stream);
+
+// x as a convolution of `compute` wants it.
+OwnedTensor in_dtype(OwnedTensor x, DType compute, const VaePass& pass);
 
 }  // namespace longtake

@@ -17,7 +17,7 @@ VideoOutput::VideoOutput(const ModelFolder& folder, const VideoTarget& target, i
          "model {}: expected a VAE, found none (--latents-only needs none)", folder.root.string());
   if (stream.on_gpu()) gpu_ = stream;
   const Weights weights(folder.vae, WeightsOf::vae);
-  decoder_.emplace(weights, *folder.vae_config, stream);
+  decoder_.emplace(weights, *folder.vae_config, target.compute, stream);
   const std::filesystem::path beside = target.video.parent_path();
   tiles_.emplace(*decoder_, target.tile, beside.empty() ? "." : beside);
   // Only now: a video of that name may be there already, and bad weights must not cost it.

@@ -21,6 +21,7 @@ struct VideoTarget {
   double fps = 16;
   int64_t begin = 0, end = 0;  // frames of the whole video that are written
   int64_t tile = 0;            // side of the VAE's tiles in pixels, 0: whole pictures
+  DType compute = DType::f32;  // of the decoder on a GPU
 };
 
 class VideoOutput {

@@ -144,7 +144,7 @@ int run(int argc, char** argv) {
   if (!folder.vae_config) fail(ExitCode::missing_input, "{}: no VAE", argv[1]);
   ThreadPool pool(1);
   const StreamRef stream(pool);
-  VaeDecoder vae(Weights(folder.vae, WeightsOf::vae), *folder.vae_config, stream);
+  VaeDecoder vae(Weights(folder.vae, WeightsOf::vae), *folder.vae_config, DType::f32, stream);
   std::map<std::string, Seams> rules;
   for (int i = 4; i < argc; ++i) {
     const std::string text = argv[i];

@@ -244,6 +244,28 @@ void check_bias_activation(Kernels& k, int64_t rows, int64_t dim, DType type, La
   CHECK(y.ratio(expected, bound) < 1.0);
 }
 
+template <class Kernels>
+void check_relative_bias(Kernels& k, int64_t heads, int64_t tokens) {
+  const int64_t buckets = 8;
+  const OwnedTensor table = random_tensor({buckets, heads}, 1);
+  OwnedTensor bucket(DType::i32, {2 * tokens - 1});
+  for (int64_t d = 0; d < bucket.numel(); ++d)
+    bucket.as<int32_t>()[d] = static_cast<int32_t>(d * d % buckets);
+  const OwnedTensor table_there = k.up(table), bucket_there = k.up(bucket);
+  OwnedTensor bias = k.up(random_tensor({heads, tokens, tokens}, 2));
+
+  k.relative_bias(table_there, bucket_there, bias);
+
+  const OwnedTensor got = k.down(bias);
+  int64_t wrong = 0;
+  for (int64_t h = 0; h < heads; ++h)
+    for (int64_t query = 0; query < tokens; ++query)
+      for (int64_t key = 0; key < tokens; ++key)
+        wrong += got.as<float>()[(h * tokens + query) * tokens + key] !=
+                 table.as<float>()[bucket.as<int32_t>()[key - query + tokens - 1] * heads + h];
+  CHECK(wrong == 0);
+}
+
 // There and back against the definition of kernels/patch.h, with a padded matrix of patches.
 template <class Kernels>
 void check_patches(Kernels& k, const PatchGrid& g, int64_t channels) {

@@ -62,6 +62,12 @@ TEST_CASE("cuda bias and activation agree with the oracle") {
           check_bias_activation(k, 5, dim, type, layout, activation, activation > 0 || dim > 7);
 }
 
+TEST_CASE("cuda relative bias takes the bucket of each distance") {
+  HostKernels k;
+  for (const int64_t tokens : {1, 2, 7, 33})
+    for (const int64_t heads : {1, 5, 64}) check_relative_bias(k, heads, tokens);
+}
+
 TEST_CASE("cuda patches are those of the definition, there and back") {
   HostKernels k;
   check_patches(k, {{1, 2, 2}, 3, 4, 5}, 16);

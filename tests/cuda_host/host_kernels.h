@@ -76,6 +76,9 @@ class HostKernels {
   void bias_activation(Tensor y, const float* bias, int activation) {
     run(cuda::bias_activation_args(y, bias, activation));
   }
+  void relative_bias(ConstTensor table, ConstTensor bucket, Tensor bias) {
+    run(cuda::relative_bias_args(table, bucket, bias));
+  }
   void patchify(ConstTensor latent, const PatchGrid& grid, Tensor patches) {
     cuda::launch_patchify(
         cuda::patch_args(latent, grid, latent.dim(0), patches.row_stride, patches), HostLaunch{});

@@ -78,7 +78,7 @@ OwnedTensor denoise(GoldenCase& golden, const ModelFolder& folder, const PromptS
 
 void compare_frames(GoldenCase& golden, const ModelFolder& folder, const OwnedTensor& latent) {
   const Weights weights(folder.vae, WeightsOf::vae);
-  VaeDecoder decoder(weights, *folder.vae_config, test_stream());
+  VaeDecoder decoder(weights, *folder.vae_config, DType::f32, test_stream());
   const OwnedTensor expected = golden.expected("frames_uint8");
   const int levels = golden.json().at("tolerance").at("frames_uint8_levels");
   const int64_t frame_bytes = expected.numel() / expected.dim(0);

@@ -91,24 +91,34 @@ void bench_gemm(Gpu& gpu, const char* what, int64_t m, int64_t n, int64_t k, DTy
   std::fflush(stdout);
 }
 
-void bench_conv(Gpu& gpu, int64_t channels, int64_t out_channels, DType compute) {
+void bench_conv(Gpu& gpu, int64_t channels, int64_t out_channels, DType compute,
+                cuda::ConvProvider provider) {
   const int64_t height = 480, width = 832;
   const OwnedTensor weight = random_tensor({out_channels, channels, 3, 3, 3}, 1, 0.05f);
   const OwnedTensor bias = random_tensor({out_channels}, 2);
   const auto packed = cuda::pack_conv(weight, bias, compute, gpu.stream());
-  const OwnedTensor frame = gpu.up(random_tensor({height, width, channels}, 3));
+  const OwnedTensor frame = gpu.up(random_tensor({height, width, channels}, 3, 1, compute));
   const ConstTensor frames[] = {frame, frame, frame};
   OwnedTensor y(DType::f32, {height, width, out_channels}, gpu.stream().device());
   const double s = seconds(gpu, [&] {
     cuda::conv(frames, static_cast<const cuda::PackedConv&>(*packed), {3, 3, 3, 1}, {1, 1, 1, 1},
-               false, y, gpu.stream());
+               false, y, gpu.stream(), provider);
   });
   const double flop =
       2.0 * 27 * static_cast<double>(height * width * channels * out_channels) / 1e12;
-  std::printf("conv 3x3x3 480x832 %3ld -> %3ld %-4s %8.3f ms %8.1f TFLOP/s\n",
+  std::printf("conv 3x3x3 480x832 %3ld -> %3ld %-4s %-6s %8.3f ms %8.1f TFLOP/s\n",
               static_cast<long>(channels), static_cast<long>(out_channels),
-              compute == DType::f32 ? "f32" : "bf16", s * 1e3, flop / s);
+              compute == DType::f32 ? "f32" : "bf16", cuda::name(provider), s * 1e3, flop / s);
   std::fflush(stdout);
+}
+
+void bench_conv_by_dnn(Gpu& gpu, int64_t channels, int64_t out_channels) {
+  try {
+    bench_conv(gpu, channels, out_channels, DType::bf16, cuda::ConvProvider::cudnn);
+  } catch (const Error& error) {
+    std::printf("conv 3x3x3 480x832 %3ld -> %3ld by cudnn: %s\n", static_cast<long>(channels),
+                static_cast<long>(out_channels), error.what());
+  }
 }
 
 void bench() {
@@ -128,8 +138,12 @@ void bench() {
   bench_gemm(gpu, "ceiling", 8192, 8192, 8192, DType::bf16, Epilogue::none);
   for (const int64_t channels : {96, 192, 384})
     for (const DType compute : {DType::f32, DType::bf16})
-      bench_conv(gpu, channels, channels, compute);
-  for (const DType compute : {DType::f32, DType::bf16}) bench_conv(gpu, 96, 3, compute);
+      bench_conv(gpu, channels, channels, compute, cuda::ConvProvider::rows);
+  for (const int64_t channels : {96, 192, 384}) bench_conv_by_dnn(gpu, channels, channels);
+  bench_conv_by_dnn(gpu, 96, 3);
+  for (const DType compute : {DType::f32, DType::bf16})
+    for (const auto provider : {cuda::ConvProvider::rows, cuda::ConvProvider::direct})
+      bench_conv(gpu, 96, 3, compute, provider);
 }
 
 }  // namespace

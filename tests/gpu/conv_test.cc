@@ -3,9 +3,12 @@
 #include <doctest/doctest.h>
 
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/dnn.h"
+#include "kernels/elementwise.h"
 #include "kernels/reference/conv.h"
 #include "tests/gpu/gpu.h"
 #include "tests/kernels/rows.h"
+#include "tests/support/test_stream.h"
 
 namespace longtake::testing {
 namespace {
@@ -25,6 +28,12 @@ OwnedTensor values(Shape shape, uint64_t seed, DType compute) {
   return out;
 }
 
+OwnedTensor in_type(const OwnedTensor& x, DType dtype) {
+  OwnedTensor out(dtype, x.shape());
+  convert(x, out, host_stream());
+  return out;
+}
+
 struct Problem {
   reference::ConvShape s;
   DType compute;
@@ -41,10 +50,14 @@ struct Problem {
   double unit() const { return kUnit32 * static_cast<double>(s.in * s.kt * s.kh * s.kw + 2); }
 };
 
-// All frames through the causal convolution; what is in front of the first one is empty.
-void check_causal(Gpu& gpu, const Problem& p, bool accumulate) {
+// All frames through the causal convolution; what is in front of the first one is empty. Frames are
+// bf16 or f32 with the same values.
+void check_causal(Gpu& gpu, const Problem& p, bool accumulate, DType frame_type = DType::f32,
+                  cuda::ConvProvider provider = cuda::ConvProvider::automatic) {
   const reference::ConvShape& s = p.s;
   CAPTURE(name(p.compute));
+  CAPTURE(name(frame_type));
+  CAPTURE(cuda::name(provider));
   CAPTURE(s.height);
   CAPTURE(s.width);
   CAPTURE(s.in);
@@ -53,7 +66,7 @@ void check_causal(Gpu& gpu, const Problem& p, bool accumulate) {
   CAPTURE(s.kh);
   CAPTURE(accumulate);
   const OwnedTensor before = random_tensor({s.frames, s.height, s.width, s.out}, 4, 2);
-  const OwnedTensor x = gpu.up(p.x);
+  const OwnedTensor x = gpu.up(in_type(p.x, frame_type));
   OwnedTensor y = gpu.up(before);
   const auto packed = cuda::pack_conv(p.weight, p.bias, p.compute, gpu.stream());
   const auto& weight = static_cast<const cuda::PackedConv&>(*packed);
@@ -65,7 +78,7 @@ void check_causal(Gpu& gpu, const Problem& p, bool accumulate) {
                              : x.view().rows(i, i + 1).reshape({s.height, s.width, s.in}));
     const Tensor to = y.view().rows(t, t + 1).reshape({s.height, s.width, s.out});
     cuda::conv(frames, weight, {s.kt, s.kh, s.kw, 1}, {s.kh / 2, s.kh / 2, s.kw / 2, s.kw / 2},
-               accumulate, to, gpu.stream());
+               accumulate, to, gpu.stream(), provider);
   }
 
   const Doubles xs = to_doubles(p.x), ws = to_doubles(p.weight), bs = p.biases();
@@ -94,6 +107,63 @@ TEST_CASE("gpu conv agrees with the oracle, for channels of every alignment") {
         check_causal(gpu, Problem({1, 4, 8, in, out, 1, 1, 1}, compute, true), false);
         check_causal(gpu, Problem({1, 4, 8, in, out, 1, 1, 1}, compute, false), true);
       }
+}
+
+TEST_CASE("gpu conv to few channels agrees with the oracle by each provider") {
+  Gpu gpu;
+  for (const auto provider : {cuda::ConvProvider::rows, cuda::ConvProvider::direct})
+    for (const DType frames : kComputeTypes)
+      for (const DType compute : kComputeTypes)
+        for (const int64_t in : {3, 8, 20, 96})
+          for (const int64_t out : {1, 3, 4, 12, 16}) {
+            if (frames == DType::bf16 && compute == DType::f32) continue;
+            check_causal(gpu, Problem({3, 9, 70, in, out, 3, 3, 3}, compute, true), false, frames,
+                         provider);
+            check_causal(gpu, Problem({1, 17, 64, in, out, 1, 3, 3}, compute, false), true, frames,
+                         provider);
+          }
+}
+
+TEST_CASE("gpu conv by cudnn agrees with the oracle where cuDNN takes it") {
+  Gpu gpu;
+  int done = 0, asked = 0;
+  std::string why = gpu.queue().dnn().why_not();
+  const auto check = [&](const reference::ConvShape& s, bool bias, bool accumulate, DType frames) {
+    ++asked;
+    try {
+      check_causal(gpu, Problem(s, DType::bf16, bias), accumulate, frames,
+                   cuda::ConvProvider::cudnn);
+      ++done;
+    } catch (const Error& error) {
+      why = error.what();
+    }
+  };
+  for (const DType frames : kComputeTypes)
+    for (const int64_t in : {8, 16, 96})
+      for (const int64_t out : {3, 8, 96, 136}) {
+        check({3, 9, 14, in, out, 3, 3, 3}, true, false, frames);
+        check({3, 8, 8, in, out, 3, 3, 3}, true, true, frames);
+        check({2, 17, 70, in, out, 1, 3, 3}, false, true, frames);
+        check({2, 6, 5, in, out, 3, 1, 1}, true, false, frames);
+        check({1, 6, 5, in, out, 1, 1, 1}, true, false, frames);
+      }
+  MESSAGE("cuDNN took ", done, " of ", asked, "; ", why);
+  CHECK((gpu.queue().dnn().available() || done == 0));
+  CHECK((done == asked || !why.empty()));
+}
+
+TEST_CASE("gpu conv takes frames in bf16 as well") {
+  Gpu gpu;
+  for (const int64_t in : {1, 3, 4, 8, 12, 16, 40, 96})
+    for (const int64_t out : {1, 3, 16, 33}) {
+      const auto check = [&](const reference::ConvShape& s, bool bias, bool accumulate) {
+        check_causal(gpu, Problem(s, DType::bf16, bias), accumulate, DType::bf16);
+      };
+      check({3, 5, 7, in, out, 3, 3, 3}, true, false);
+      check({2, 1, 9, in, out, 1, 3, 3}, false, true);
+      check({2, 6, 1, in, out, 3, 1, 1}, true, true);
+      check({1, 4, 8, in, out, 1, 1, 1}, true, false);
+    }
 }
 
 // 24 rows of 416 positions and 27 x 384 columns are 414 MB in f32: two parts.
@@ -132,8 +202,8 @@ TEST_CASE("gpu conv: weights may lie on the GPU, and give the same bits") {
   const ConstTensor frames[] = {{}, {}, x.view().reshape({5, 6, 16})};
   OwnedTensor y[2];
   for (int i = 0; i < 2; ++i) {
-    const auto packed = i == 0 ? cuda::pack_conv(p.weight, p.bias, gpu.stream())
-                               : cuda::pack_conv(weight, bias, gpu.stream());
+    const auto packed = i == 0 ? cuda::pack_conv(p.weight, p.bias, DType::f32, gpu.stream())
+                               : cuda::pack_conv(weight, bias, DType::f32, gpu.stream());
     OwnedTensor out(DType::f32, {5, 6, 8}, gpu.stream().device());
     cuda::conv(frames, static_cast<const cuda::PackedConv&>(*packed), {3, 3, 3, 1}, {1, 1, 1, 1},
                false, out, gpu.stream());
@@ -144,20 +214,21 @@ TEST_CASE("gpu conv: weights may lie on the GPU, and give the same bits") {
 
 TEST_CASE("gpu upsampling copies each pixel four times") {
   Gpu gpu;
-  for (const int64_t c : {1, 3, 4, 96}) {
-    const OwnedTensor x = random_tensor({3, 5, c}, 1), on_gpu = gpu.up(x);
-    OwnedTensor y(DType::f32, {6, 10, c}, gpu.stream().device());
+  for (const DType dtype : kComputeTypes)
+    for (const int64_t c : {1, 3, 4, 8, 96}) {
+      const OwnedTensor x = random_tensor({3, 5, c}, 1, 1, dtype), on_gpu = gpu.up(x);
+      OwnedTensor y(dtype, {6, 10, c}, gpu.stream().device());
 
-    cuda::upsample_nearest(on_gpu, y, gpu.stream());
+      cuda::upsample_nearest(on_gpu, y, gpu.stream());
 
-    const OwnedTensor got = gpu.down(y);
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < got.numel(); ++i) {
-      const int64_t row = i / (10 * c), column = i / c % 10;
-      wrong += got.as<float>()[i] != x.as<float>()[((row / 2) * 5 + column / 2) * c + i % c];
+      const OwnedTensor got = gpu.down(y);
+      int64_t wrong = 0;
+      for (int64_t row = 0; row < 6; ++row)
+        for (int64_t column = 0; column < 10; ++column)
+          for (int64_t i = 0; i < c; ++i)
+            wrong += element(got, row, column * c + i) != element(x, row / 2, column / 2 * c + i);
+      CHECK(wrong == 0);
     }
-    CHECK(wrong == 0);
-  }
 }
 
 TEST_CASE("gpu upsampling by duplicates takes the channels that the formula names") {

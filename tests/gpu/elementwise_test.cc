@@ -70,6 +70,12 @@ TEST_CASE("gpu bias and activation agree with the oracle") {
                                 activation > 0 || dim > 7);
 }
 
+TEST_CASE("gpu relative bias takes the bucket of each distance") {
+  GpuKernels k;
+  for (const int64_t tokens : {1, 2, 7, 33})
+    for (const int64_t heads : {1, 5, 64}) check_relative_bias(k, heads, tokens);
+}
+
 TEST_CASE("gpu patches are those of the definition, there and back") {
   GpuKernels k;
   check_patches(k, {{1, 2, 2}, 3, 4, 5}, 16);

@@ -44,6 +44,9 @@ class GpuKernels : public Gpu {
   void bias_activation(Tensor y, const float* bias, int activation) {
     cuda::bias_activation(y, bias, static_cast<cuda::PointWise>(activation), queue());
   }
+  void relative_bias(ConstTensor table, ConstTensor bucket, Tensor bias) {
+    cuda::relative_bias(table, bucket, bias, queue());
+  }
   void patchify(ConstTensor latent, const PatchGrid& grid, Tensor patches) {
     cuda::patchify(latent, grid, patches, queue());
   }

@@ -40,7 +40,7 @@ Weights random_weights(const VaeConfig& config, bool attention, const std::files
 
 SmallVae::SmallVae(bool residual, bool attention)
     : config(small_config(residual)),
-      decoder(random_weights(config, attention, folder / "vae.safetensors"), config,
+      decoder(random_weights(config, attention, folder / "vae.safetensors"), config, DType::f32,
               test_stream()) {}
 
 OwnedTensor smooth_latents(const VaeConfig& config, int64_t frames, int64_t h, int64_t w) {

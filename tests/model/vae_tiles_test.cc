@@ -252,6 +252,41 @@ TEST_CASE("tiles take less memory, and no more for a longer video") {
   }
 }
 
+TEST_CASE("states of tiles come back with the types, shapes and bits that they had") {
+  const ScratchFolder folder;
+  FramePool pool;
+  TileStates states(folder.path());
+  const auto frame = [&](DType dtype, uint64_t seed) {
+    const OwnedTensor x = random_tensor({3, 5, 4}, seed, 1, dtype);
+    OwnedTensor out = pool.take(3, 5, 4, dtype);
+    std::memcpy(out.view().data, x.view().data, x.bytes());
+    return out;
+  };
+  const auto state = [&](uint64_t seed) {
+    VaeState out;
+    out.slots.resize(2);
+    out.slots[0].frames()[0] = frame(DType::bf16, seed);
+    out.slots[0].frames()[1] = frame(DType::bf16, seed + 1);
+    out.slots[1].frames()[1] = frame(DType::f32, seed + 2);
+    return out;
+  };
+
+  for (const size_t tile : {0, 1}) states.put(tile, state(10 * tile), pool, test_stream());
+
+  for (const size_t tile : {0, 1}) {
+    VaeState expected = state(10 * tile), got = states.take(tile, pool, test_stream());
+    REQUIRE(got.slots.size() == 2);
+    for (size_t i = 0; i < 2; ++i)
+      for (size_t k = 0; k < 2; ++k) {
+        const OwnedTensor &a = expected.slots[i].frames()[k], &b = got.slots[i].frames()[k];
+        REQUIRE(a.shape() == b.shape());
+        if (!a) continue;
+        CHECK(a.dtype() == b.dtype());
+        CHECK(std::memcmp(a.view().data, b.view().data, a.bytes()) == 0);
+      }
+  }
+}
+
 TEST_CASE("tiles whose states cannot be put aside say where") {
   SmallVae vae(false);
   const OwnedTensor latents = smooth_latents(vae.config, 1, 8, 18);
