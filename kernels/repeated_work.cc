@@ -56,6 +56,7 @@ void RepeatedWork::run(const Key& key, StreamRef stream,
   if (!entry.graph) {
     // Events of clocks cannot be part of a graph.
     entry.graph = cuda::record_graph(stream.cuda(), [&] { work(stream.with(nullptr)); });
+    if (!entry.graph) return work(stream);  // an error that is not the recording's shows here
     state_->forget_old();
   } else {
     ++state_->replays;

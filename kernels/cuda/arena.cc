@@ -2,6 +2,7 @@
 
 #include "kernels/base/error.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/quiet.h"
 
 namespace longtake::cuda {
 
@@ -14,6 +15,7 @@ size_t Arena::rounded(size_t bytes) {
 }
 
 Arena::~Arena() {
+  const DeviceWide quiet;
   // At the end of the process the driver may be gone already: nothing to do about an error.
   for (const auto& [bytes, data] : free_) (void)cudaFree(data);
   for (const auto& [data, bytes] : used_) (void)cudaFree(data);
@@ -30,6 +32,7 @@ void* Arena::allocate(size_t bytes) {
     data = found->second;
     free_.erase(found);
   } else {
+    const DeviceWide quiet;
     LT_CUDA(cudaSetDevice(device_));
     cudaError_t error = cudaMalloc(&data, need);
     if (error == cudaErrorMemoryAllocation) {
@@ -62,7 +65,7 @@ void Arena::free(void* data, size_t) {
   used_.erase(found);
 }
 
-// With the mutex held. cudaFree waits for the work that is under way.
+// With the mutex and the device held. cudaFree waits for the work that is under way.
 void Arena::trim() {
   for (const auto& [bytes, data] : free_) {
     LT_CUDA(cudaFree(data));

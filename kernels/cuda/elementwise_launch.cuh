@@ -1,9 +1,9 @@
 // From arguments to point-wise kernels; see norm_launch.cuh for `launch`.
 #pragma once
 
-#include "kernels/cuda/bias_kernels.cuh"
 #include "kernels/cuda/elementwise_kernels.cuh"
 #include "kernels/cuda/patch_kernels.cuh"
+#include "kernels/cuda/relative_bias_kernel.cuh"
 
 namespace longtake::cuda {
 
@@ -176,8 +176,9 @@ void launch_op(const NotFiniteArgs& a, Launch launch) {
 template <class Launch>
 void launch_op(const RelativeBiasArgs& a, Launch launch) {
   const int64_t n = a.heads * a.tokens * a.tokens;
-  launch(relative_bias_kernel, static_cast<unsigned>((n + kBiasThreads - 1) / kBiasThreads),
-         kBiasThreads, a);
+  launch(relative_bias_kernel,
+         static_cast<unsigned>((n + kRelativeBiasThreads - 1) / kRelativeBiasThreads),
+         kRelativeBiasThreads, a);
 }
 
 inline unsigned patch_blocks(const PatchArgs& a) {

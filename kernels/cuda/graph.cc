@@ -1,6 +1,8 @@
 #include "kernels/cuda/graph.h"
 
+#include "kernels/base/error.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/quiet.h"
 
 namespace longtake::cuda {
 
@@ -24,19 +26,22 @@ class RecordedGraph : public Graph {
 
 }  // namespace
 
-// Relaxed: other threads of the process may allocate meanwhile.
+// Relaxed: other threads of the process go on meanwhile.
 std::unique_ptr<Graph> record_graph(Stream& stream, const std::function<void()>& work) {
+  const Capturing quiet;
   LT_CUDA(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeRelaxed));
-  cudaGraph_t graph = nullptr;
+  bool recorded = true;
   try {
     work();
-  } catch (...) {
-    (void)cudaStreamEndCapture(stream.handle(), &graph);
-    if (graph) (void)cudaGraphDestroy(graph);
-    throw;
+  } catch (const Error&) {
+    recorded = false;
   }
-  LT_CUDA(cudaStreamEndCapture(stream.handle(), &graph));
-  return std::make_unique<RecordedGraph>(graph);
+  cudaGraph_t graph = nullptr;
+  recorded &= cudaStreamEndCapture(stream.handle(), &graph) == cudaSuccess && graph;
+  if (recorded) return std::make_unique<RecordedGraph>(graph);
+  if (graph) (void)cudaGraphDestroy(graph);
+  (void)cudaGetLastError();
+  return nullptr;
 }
 
 void launch(const Graph& graph, Stream& stream) {

@@ -7,6 +7,7 @@
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/quiet.h"
 #include "kernels/cuda/upload_ring.h"
 
 namespace longtake::cuda {
@@ -57,6 +58,7 @@ Stream::Stream(int device, Priority priority) : device_(device) {
     fail(ExitCode::usage, "no GPU {}: {}", device,
          all.empty() ? why : fmt::format("there are {}", all.size()));
   info_ = all[static_cast<size_t>(device)];
+  const DeviceWide quiet;
   LT_CUDA(cudaSetDevice(device));
   size_t total = 0;
   LT_CUDA(cudaMemGetInfo(&info_.free_bytes, &total));
@@ -68,9 +70,10 @@ Stream::Stream(int device, Priority priority) : device_(device) {
 }
 
 Stream::~Stream() {
+  upload_ring_.reset();
+  const DeviceWide quiet;
   gemm_.reset();  // they hold the stream
   dnn_.reset();
-  upload_ring_.reset();
   if (handle_) {
     (void)cudaStreamSynchronize(handle_);
     for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
@@ -125,12 +128,18 @@ void end_interval(Stream& stream, int begin, double* to) {
 }
 
 Gemm& Stream::gemm() {
-  if (!gemm_) gemm_ = std::make_unique<Gemm>(*this);
+  if (!gemm_) {
+    const DeviceWide quiet;
+    gemm_ = std::make_unique<Gemm>(*this);
+  }
   return *gemm_;
 }
 
 Dnn& Stream::dnn() {
-  if (!dnn_) dnn_ = std::make_unique<Dnn>(*this);
+  if (!dnn_) {
+    const DeviceWide quiet;
+    dnn_ = std::make_unique<Dnn>(*this);
+  }
   return *dnn_;
 }
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/quiet.h"
 
 namespace longtake::cuda {
 
 UploadRing::UploadRing() {
+  const DeviceWide quiet;
   for (Slot& slot : slots_) {
     LT_CUDA(cudaMallocHost(&slot.data, kPieceBytes));
     LT_CUDA(cudaEventCreateWithFlags(&slot.sent, cudaEventDisableTiming));
@@ -14,6 +16,7 @@ UploadRing::UploadRing() {
 }
 
 UploadRing::~UploadRing() {
+  const DeviceWide quiet;
   for (Slot& slot : slots_) {
     if (slot.sent) {
       (void)cudaEventSynchronize(slot.sent);

@@ -5,10 +5,11 @@
 
 namespace longtake::cuda {
 
-constexpr int kBiasThreads = 256;
+constexpr int kRelativeBiasThreads = 256;
 
-static __global__ void __launch_bounds__(kBiasThreads) relative_bias_kernel(RelativeBiasArgs a) {
-  const int64_t at = int64_t{blockIdx.x} * kBiasThreads + static_cast<int>(threadIdx.x);
+static __global__ void __launch_bounds__(kRelativeBiasThreads)
+    relative_bias_kernel(RelativeBiasArgs a) {
+  const int64_t at = int64_t{blockIdx.x} * kRelativeBiasThreads + static_cast<int>(threadIdx.x);
   if (at >= a.heads * a.tokens * a.tokens) return;
   const int64_t row = at / a.tokens, key = at % a.tokens;
   const int64_t head = row / a.tokens, query = row % a.tokens;
