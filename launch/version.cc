@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/base/isa.h"
+#include "kernels/cuda/stream.h"
 #include "runtime/stream/library_versions.h"
 
 namespace longtake {
@@ -25,7 +26,13 @@ std::string version_text() {
   std::string out = fmt::format("longtake {} ({})\nbackends: cpu (", version(), commit());
   for (const Isa isa : available_isas())
     out += fmt::format("{}{}", isa == Isa::portable ? "" : ", ", name(isa));
-  out += ")\n";
+  out += cuda::compiled_in() ? "), cuda" : ")";
+  std::string why;
+  const auto gpus = cuda::devices(&why);
+  for (const cuda::DeviceInfo& gpu : gpus)
+    out += fmt::format("{}{}", &gpu == &gpus.front() ? " (" : ", ", gpu.name);
+  if (cuda::compiled_in()) out += gpus.empty() ? fmt::format(" (no GPU: {})", why) : ")";
+  out += "\n";
   const auto row = [&](const std::string& library, const std::string& number) {
     out += fmt::format("  {:<14}{}\n", library, number);
   };
