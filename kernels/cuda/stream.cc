@@ -37,7 +37,11 @@ std::vector<DeviceInfo> devices(std::string* why) {
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) {
     (void)cudaGetLastError();
-    if (why) *why = cudaGetErrorString(error);
+    if (why)
+      *why = error == cudaErrorInsufficientDriver
+                 ? fmt::format("no NVIDIA driver, or one too old for CUDA {}.{}",
+                               CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100)
+                 : cudaGetErrorString(error);
     return {};
   }
   if (count == 0 && why) *why = "no GPU";
