@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All that needs a GPU: builds, runs the tests with the label `gpu` and the benches, writes one report.
 #   tests/gpu.sh [--built BUILD_DIR] [--report FILE] [STEP...]
-# STEP: operators golden exec channel ranks memcheck attention fused gemm block demo; by default all of them.
+# STEP: operators golden exec channel ranks memcheck racecheck attention fused gemm block vae compare demo; by default all
+# of them. compare needs a python3 with torch (or PYTHON).
 # The report's table of steps comes last and says what failed; the exit code is that of the worst.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +18,7 @@ while [[ ${1:-} == --* ]]; do
   shift 2
 done
 steps=("$@")
-[ $# -gt 0 ] || steps=(operators golden exec channel ranks memcheck attention fused gemm block demo)
+[ $# -gt 0 ] || steps=(operators golden exec channel ranks memcheck racecheck attention fused gemm block vae compare demo)
 if [ -z "$build" ]; then
   build=build/release
   ./launch/build.sh release || exit 1
@@ -62,14 +63,14 @@ run_step() {
     exec) "$build/tests/test_exec" ;;
     channel) "$build/tests/gpu_channel_pair" ;;
     ranks) ranks ;;
-    memcheck)
-      compute-sanitizer --tool memcheck --error-exitcode 3 "$build/tests/test_gpu" --test-case-exclude="*large*" &&
-        compute-sanitizer --tool racecheck --error-exitcode 3 "$build/tests/test_gpu" --test-case-exclude="*large*"
-      ;;
+    memcheck) compute-sanitizer --tool memcheck --error-exitcode 3 "$build/tests/test_gpu" ;;
+    racecheck) compute-sanitizer --tool racecheck --error-exitcode 3 "$build/tests/test_gpu" --test-case="gpu small*" ;;
     attention) "$build/tests/gpu_bench_attention" 12 128 5 4096 16384 32760 75600 110000 ;;
     fused) "$build/tests/gpu_bench_fused" ;;
     gemm) "$build/tests/gpu_bench_gemm" ;;
     block) "$longtake" bench block --device cuda --dtype bf16 --tokens 32760 --repeat 5 ;;
+    vae) "$longtake" bench vae --device cuda --dtype bf16 --width 832 --height 480 --frames 81 ;;
+    compare) LONGTAKE=$longtake tests/bench/compare.sh block --device cuda --dtype bf16 --tokens 32760 --repeat 5 --rounds 3 ;;
     demo) demo ;;
     *) echo "unknown step $1"; return 2 ;;
   esac

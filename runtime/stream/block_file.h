@@ -13,7 +13,8 @@
 
 namespace longtake {
 
-// f32 [channels, frames, height, width] -> [frames, channels, height, width], as latents are stored.
+// f32 [channels, frames, height, width] -> [frames, channels, height, width], as latents are
+// stored.
 OwnedTensor time_first(ConstTensor latents);
 
 // Writes `path`, which must not exist. latents: f32 [frames, channels, height, width], dense.
