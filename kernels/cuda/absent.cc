@@ -161,6 +161,9 @@ void add_rows(ConstTensor, ConstTensor, Tensor, Stream&) {
 void relative_bias(ConstTensor, ConstTensor, Tensor, Stream&) {
   absent();
 }
+void solver_step(const SolverStepArgs&, Stream&) {
+  absent();
+}
 void patchify(ConstTensor, const PatchGrid&, Tensor, Stream&) {
   absent();
 }

@@ -1,4 +1,5 @@
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/solver_step_args.h"
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/elementwise_start.h"
@@ -81,6 +82,11 @@ void unpatchify(ConstTensor patches, const PatchGrid& grid, Tensor latent, Strea
   start_unpatchify(patch_args(patches, grid, latent.dim(0), patches.row_stride, latent),
                    stream.handle());
   LT_CUDA(cudaGetLastError());
+}
+
+void solver_step(const SolverStepArgs& args, Stream& stream) {
+  const SolverStepView view = view_of(args);
+  if (view.n > 0) start(view, stream.handle());
 }
 
 }  // namespace longtake::cuda

@@ -1,5 +1,5 @@
-// CUDA backend of kernels/elementwise.h and kernels/patch.h. Contracts as there; arguments have
-// been checked.
+// CUDA backend of kernels/elementwise.h, patch.h and solver_step.h. Contracts as there; arguments
+// have been checked.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include "kernels/base/tensor.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/patch.h"
+#include "kernels/solver_step.h"
 
 namespace longtake::cuda {
 
@@ -28,6 +29,8 @@ void add_gated(ConstTensor y, ConstTensor gate, const int32_t* gate_row, Tensor 
 enum class PointWise { none, gelu_tanh, silu };
 void bias_activation(Tensor y, const float* bias, PointWise activation, Stream& stream);
 void relative_bias(ConstTensor table, ConstTensor bucket, Tensor bias, Stream& stream);
+
+void solver_step(const SolverStepArgs& args, Stream& stream);
 
 void patchify(ConstTensor latent, const PatchGrid& grid, Tensor patches, Stream& stream);
 void unpatchify(ConstTensor patches, const PatchGrid& grid, Tensor latent, Stream& stream);

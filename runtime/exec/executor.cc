@@ -358,13 +358,10 @@ void Executor::issue(const Head& i) {
 
 void Executor::issue(const SolverStep& i) {
   const Shape shape = latent_shape(own_frames(i.block));
-  ConstTensor velocity = velocity_[StageModel::conditional];
+  Velocity velocity{velocity_[StageModel::conditional], {}, 1};
   if (spec_.plan.guided) {
-    if (!guided_ || guided_.shape() != shape)
-      guided_ = OwnedTensor(DType::f32, shape, stream_.device());
-    parts_.model->guide(i.step.value, velocity, velocity_[StageModel::unconditional], guided_,
-                        stream_);
-    velocity = guided_;
+    velocity.unconditional = velocity_[StageModel::unconditional];
+    velocity.scale = parts_.model->scale_of(i.step.value);
   }
   SolverState& state = solvers_.at(i.block);
   LT_CHECK(state.step == i.step.value, "block {} is at step {}, not {}", i.block.value, state.step,

@@ -96,7 +96,6 @@ class Executor {
   int64_t tokens_per_frame_ = 0, most_frames_ = 0;
   std::vector<OwnedTensor> x_;         // per local branch: f32 [most tokens, dim]
   std::vector<OwnedTensor> velocity_;  // per guidance branch: f32 latent shape of the block
-  OwnedTensor guided_;
   BlockStore latents_;
   FeatureCache features_;
   std::map<BlockId, SolverState> solvers_;

@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "kernels/elementwise.h"
-
 namespace longtake {
 
 StageModel::StageModel(const ModelFolder& folder, const Guidance& guidance,
@@ -87,14 +85,6 @@ void StageModel::head(int64_t step, ConstTensor x, const TokenGrid& grid, Tensor
 
 TokenGrid StageModel::grid_of(const Shape& latent) const {
   return token_grid(config(), latent);
-}
-
-void StageModel::guide(int64_t step, ConstTensor conditional, ConstTensor unconditional,
-                       Tensor velocity, StreamRef stream) const {
-  const double scale = scale_of(step);
-  const std::array<ConstTensor, 2> both{unconditional, conditional};
-  const std::array<float, 2> weight{static_cast<float>(1.0 - scale), static_cast<float>(scale)};
-  linear_combination(both, weight, velocity, stream);
 }
 
 }  // namespace longtake

@@ -61,10 +61,6 @@ class StageModel {
   void head(int64_t step, ConstTensor x, const TokenGrid& grid, Tensor velocity, StreamRef stream);
   TokenGrid grid_of(const Shape& latent) const;
 
-  // velocity = u + scale (c - u).
-  void guide(int64_t step, ConstTensor conditional, ConstTensor unconditional, Tensor velocity,
-             StreamRef stream) const;
-
  private:
   struct Expert {
     std::optional<Transformer> transformer;

@@ -6,6 +6,7 @@
 
 #include "kernels/base/stream.h"
 #include "kernels/base/tensor.h"
+#include "kernels/solver_step.h"
 #include "runtime/sampler/schedule.h"
 
 namespace longtake {
@@ -19,15 +20,25 @@ struct SolverState {
   int64_t step = 0;
 };
 
+// The model's output for a step: of the conditional branch, and guided where there is another:
+// v = u + scale (c - u).
+struct Velocity {
+  ConstTensor conditional, unconditional;
+  double scale = 1;
+};
+
 class Solver {
  public:
   explicit Solver(Schedule schedule) : schedule_(std::move(schedule)) {}
   virtual ~Solver() = default;
   const Schedule& schedule() const { return schedule_; }
 
-  // Takes state.latent from version `step` to step + 1; velocity f32 is the model's output at
+  // Takes state.latent from version `step` to step + 1; the velocity is f32, the model's output at
   // (state.latent, timesteps[step]).
-  virtual void advance(SolverState& state, ConstTensor velocity, StreamRef stream) const = 0;
+  virtual void advance(SolverState& state, const Velocity& velocity, StreamRef stream) const = 0;
+  void advance(SolverState& state, ConstTensor velocity, StreamRef stream) const {
+    advance(state, Velocity{velocity, {}, 1}, stream);
+  }
 
  protected:
   Schedule schedule_;
@@ -37,17 +48,19 @@ class Solver {
 class UniPc : public Solver {
  public:
   UniPc(int64_t steps, double shift) : Solver(unipc_schedule(steps, shift)) {}
-  void advance(SolverState& state, ConstTensor velocity, StreamRef stream) const override;
+  using Solver::advance;
+  void advance(SolverState& state, const Velocity& velocity, StreamRef stream) const override;
 
  private:
-  void correct(SolverState& state, ConstTensor data, StreamRef stream) const;
-  void predict(SolverState& state, ConstTensor data, StreamRef stream) const;
+  void correct(const SolverState& state, SolverStepArgs& args) const;
+  void predict(const SolverState& state, SolverStepArgs& args) const;
 };
 
 class Euler : public Solver {
  public:
   Euler(int64_t steps, double shift) : Solver(euler_schedule(steps, shift)) {}
-  void advance(SolverState& state, ConstTensor velocity, StreamRef stream) const override;
+  using Solver::advance;
+  void advance(SolverState& state, const Velocity& velocity, StreamRef stream) const override;
 };
 
 }  // namespace longtake

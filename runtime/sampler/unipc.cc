@@ -1,9 +1,7 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <utility>
 
-#include "kernels/elementwise.h"
 #include "runtime/sampler/solver.h"
 
 namespace longtake {
@@ -15,13 +13,6 @@ double lambda(double sigma) {
   return std::log(1.0 - sigma) - std::log(sigma);
 }
 
-void combine(std::array<ConstTensor, 4> x, std::array<double, 4> weight, size_t count, Tensor y,
-             StreamRef stream) {
-  std::array<float, 4> rounded{};
-  for (size_t i = 0; i < count; ++i) rounded[i] = static_cast<float>(weight[i]);
-  linear_combination({x.data(), count}, {rounded.data(), count}, y, stream);
-}
-
 // The order that the predictor of step k uses.
 int64_t order(int64_t k, int64_t steps) {
   return std::min<int64_t>({2, steps - k, k + 1});
@@ -30,7 +21,7 @@ int64_t order(int64_t k, int64_t steps) {
 }  // namespace
 
 // x = (s/sp) x_last - (1-s) e (m1 + c0 (m2 - m1)/r + c1 (m - m1)), with the names of wan.md 6.1.
-void UniPc::correct(SolverState& state, ConstTensor m, StreamRef stream) const {
+void UniPc::correct(const SolverState& state, SolverStepArgs& args) const {
   const auto k = static_cast<size_t>(state.step);
   const double s = schedule_.sigmas[k], sp = schedule_.sigmas[k - 1];
   const double h = lambda(s) - lambda(sp), e = std::expm1(-h);
@@ -44,38 +35,49 @@ void UniPc::correct(SolverState& state, ConstTensor m, StreamRef stream) const {
     c0_r = c0 / r;
   }
   const double outer = -(1 - s) * e;
-  combine({state.last, state.data_1, m, state.data_2},
-          {s / sp, outer * (1 - c0_r - c1), outer * c1, outer * c0_r}, second ? 4 : 3, state.latent,
-          stream);
+  args.corrector_terms = second ? 4 : 3;
+  args.corrector[0] = static_cast<float>(s / sp);
+  args.corrector[1] = static_cast<float>(outer * (1 - c0_r - c1));
+  args.corrector[2] = static_cast<float>(outer * c1);
+  args.corrector[3] = static_cast<float>(outer * c0_r);
 }
 
 // x_next = (sn/s) x - (1-sn) e (m + q), q = (m1 - m) / (2 r); the last step gives exactly m.
-void UniPc::predict(SolverState& state, ConstTensor m, StreamRef stream) const {
+void UniPc::predict(const SolverState& state, SolverStepArgs& args) const {
   const auto k = static_cast<size_t>(state.step);
   const double s = schedule_.sigmas[k], sn = schedule_.sigmas[k + 1];
-  if (sn == 0) {
-    combine({m}, {1.0}, 1, state.latent, stream);
-    return;
-  }
+  args.predictor_terms = 1;
+  if (sn == 0) return;
   const double h = lambda(sn) - lambda(s), outer = -(1 - sn) * std::expm1(-h);
   const bool second = order(state.step, schedule_.steps()) == 2;
   double half_r = 0;  // 1 / (2 r)
   if (second) half_r = 0.5 / ((lambda(schedule_.sigmas[k - 1]) - lambda(s)) / h);
-  combine({state.last, m, state.data_1}, {sn / s, outer * (1 - half_r), outer * half_r},
-          second ? 3 : 2, state.latent, stream);
+  args.predictor_terms = second ? 3 : 2;
+  args.predictor[0] = static_cast<float>(sn / s);
+  args.predictor[1] = static_cast<float>(outer * (1 - half_r));
+  args.predictor[2] = static_cast<float>(outer * half_r);
 }
 
-void UniPc::advance(SolverState& state, ConstTensor velocity, StreamRef stream) const {
+void UniPc::advance(SolverState& state, const Velocity& velocity, StreamRef stream) const {
   const auto k = static_cast<size_t>(state.step);
   LT_CHECK(k + 1 < schedule_.sigmas.size(), "all {} steps are done", schedule_.steps());
   const Shape shape = state.latent.shape();
   if (!state.last) state.last = OwnedTensor(DType::f32, shape, stream.device());
   OwnedTensor fresh(DType::f32, shape, stream.device());
-  combine({state.latent, velocity}, {1.0, -static_cast<double>(schedule_.sigmas[k])}, 2, fresh,
-          stream);
-  if (state.step > 0) correct(state, fresh, stream);
-  convert(state.latent, state.last, stream);
-  predict(state, fresh, stream);
+  SolverStepArgs args;
+  args.conditional = velocity.conditional;
+  args.unconditional = velocity.unconditional;
+  args.unconditional_weight = static_cast<float>(1.0 - velocity.scale);
+  args.conditional_weight = static_cast<float>(velocity.scale);
+  args.latent = state.latent;
+  args.minus_sigma = -schedule_.sigmas[k];
+  args.data = fresh;
+  args.last = state.last;
+  if (state.data_1) args.data_1 = state.data_1;
+  if (state.data_2) args.data_2 = state.data_2;
+  if (state.step > 0) correct(state, args);
+  predict(state, args);
+  solver_step(args, stream);
   state.data_2 = std::move(state.data_1);
   state.data_1 = std::move(fresh);
   ++state.step;
