@@ -9,6 +9,8 @@ namespace longtake {
 
 namespace {
 
+// Recording costs as much as some replays save: what came only twice may never come again.
+constexpr int kRecordedAt = 3;
 // Graphs of a stage take some megabytes each; the least recently used one goes.
 constexpr size_t kMostGraphs = 64;
 constexpr size_t kMostSeen = 1024;
@@ -18,7 +20,8 @@ constexpr size_t kMostSeen = 1024;
 struct RepeatedWork::State {
   struct Entry {
     Key key;
-    std::unique_ptr<cuda::Graph> graph;  // empty: seen once
+    int times = 0;
+    std::unique_ptr<cuda::Graph> graph;  // empty: not recorded yet
   };
   std::list<Entry> entries;  // most recent first
   int64_t replays = 0;
@@ -47,12 +50,13 @@ void RepeatedWork::run(const Key& key, StreamRef stream,
   const auto found = std::find_if(entries.begin(), entries.end(),
                                   [&](const State::Entry& e) { return e.key == key; });
   if (found == entries.end()) {
-    entries.push_front({key, nullptr});
+    entries.push_front({key, 1, nullptr});
     state_->forget_old();
     return work(stream);
   }
   entries.splice(entries.begin(), entries, found);
   State::Entry& entry = entries.front();
+  if (++entry.times < kRecordedAt) return work(stream);
   if (!entry.graph) {
     // Events of clocks cannot be part of a graph.
     entry.graph = cuda::record_graph(stream.cuda(), [&] { work(stream.with(nullptr)); });

@@ -1,5 +1,5 @@
 // Work that is done again and again on the same memory. A GPU takes it as one CUDA graph from the
-// second time on, which saves the launches of its many small kernels; the bits are the same.
+// third time on, which saves the launches of its many small kernels; the bits are the same.
 #pragma once
 
 #include <cstdint>

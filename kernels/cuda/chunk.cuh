@@ -62,6 +62,7 @@ constexpr int chunk_of() {
 
 template <int C>
 __device__ __forceinline__ void load_chunk(const float* p, float (&v)[C]) {
+  static_assert(C == 1 || C % 4 == 0);
   if constexpr (C == 1) v[0] = *p;
   LT_UNROLL
   for (int i = 0; i < C / 4; ++i) {

@@ -198,6 +198,7 @@ std::optional<RepeatedWork::Key> Transformer::visit_key(const UnitRange& units, 
                         number(visit.suffix_frames),
                         address(x.data),
                         address(positions.cosine.data),
+                        address(positions.sine.data),
                         address(visit.modulation),
                         address(visit.modulation->e.view().data),
                         workspace_.version,
@@ -205,9 +206,9 @@ std::optional<RepeatedWork::Key> Transformer::visit_key(const UnitRange& units, 
   for (const TextKeys& text : visit.text->layers) {
     if (!text.k) continue;
     key.push_back(address(text.k.view().data));
+    key.push_back(address(text.v.view().data));
     key.push_back(number(text.rows));
     key.push_back(number(text.padding));
-    break;  // the layers of one prompt come and go together
   }
   if (visit.features && !visit.features->addresses(key)) return {};
   return key;
