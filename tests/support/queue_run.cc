@@ -59,7 +59,9 @@ class Job {
                       run_.width,
                       run_.channel_depth,
                       state_ ? state_->sweep : 0};
+    const std::unique_ptr<SideCopies> copies = run_.offload ? run_.offload(stream.ref()) : nullptr;
     ExecutorParts parts;
+    parts.offload = copies.get();
     parts.model = &model;
     parts.solver = &solver;
     parts.transport = transport.get();
