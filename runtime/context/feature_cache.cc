@@ -22,7 +22,7 @@ FeatureCache::FeatureCache(std::vector<LayerRange> branches, int64_t rows, int64
   for (const LayerRange& layers : branches_) layers_ += layers.end - layers.begin;
   if (!offload) return;
   host_memory_ = offload->host_memory();
-  offload_ = std::make_unique<FeatureOffload>(slab_bytes(), *offload, stream);
+  offload_ = std::make_unique<FeatureOffload>(slab_bytes(), *offload, stream.device().memory);
 }
 
 size_t FeatureCache::slab_bytes() const {

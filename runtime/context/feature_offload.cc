@@ -6,8 +6,8 @@
 
 namespace longtake {
 
-FeatureOffload::FeatureOffload(size_t bytes, SideCopies& copies, StreamRef stream)
-    : bytes_(bytes), copies_(copies), stream_(stream) {}
+FeatureOffload::FeatureOffload(size_t bytes, SideCopies& copies, DeviceMemory* device)
+    : bytes_(bytes), copies_(copies), device_(device) {}
 
 FeatureOffload::~FeatureOffload() {
   try {
@@ -34,7 +34,7 @@ FeatureOffload::Place& FeatureOffload::take(void* slab, int64_t needed) {
     if (place.needed < visit_ && (!best || cost(place) < cost(*best))) best = &place;
   if (!best) {
     best = &places_.emplace_back();
-    best->data = Buffer(bytes_, stream_.device().memory);
+    best->data = Buffer(bytes_, device_);
     copies_.wait_for_work();
   }
   best->slab = slab;

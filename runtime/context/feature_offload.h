@@ -13,15 +13,15 @@
 #include <vector>
 
 #include "kernels/base/buffer.h"
-#include "kernels/base/stream.h"
 #include "kernels/side_copies.h"
 
 namespace longtake {
 
 class FeatureOffload {
  public:
-  // bytes: of every slab. `copies` outlives this and goes beside `stream`.
-  FeatureOffload(size_t bytes, SideCopies& copies, StreamRef stream);
+  // bytes: of every slab; `device`: memory in the order of the work that `copies` go beside. Both
+  // outlive this.
+  FeatureOffload(size_t bytes, SideCopies& copies, DeviceMemory* device);
   ~FeatureOffload();  // waits for the copies
   FeatureOffload(const FeatureOffload&) = delete;
   FeatureOffload& operator=(const FeatureOffload&) = delete;
@@ -59,7 +59,7 @@ class FeatureOffload {
 
   size_t bytes_;
   SideCopies& copies_;
-  StreamRef stream_;
+  DeviceMemory* device_;
   std::vector<Place> places_;
   std::vector<void*> written_;  // by the visit under way
   int64_t visit_ = 0, fetched_ = 0, fetched_late_ = 0;
