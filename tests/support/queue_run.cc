@@ -83,6 +83,10 @@ class Job {
     };
     executor.emplace(spec, parts, stream.ref());
     executor->run();
+    // Only the first visit of a run that goes on has none before it to fetch while it works.
+    if (const FeatureOffload* offload = executor->features().offload())
+      LT_CHECK(offload->fetched_late() <= (state_ ? 2 : 0), "{} features came late",
+               offload->fetched_late());
   }
 
   const QueueRun& run_;
