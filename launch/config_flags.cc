@@ -49,6 +49,9 @@ const std::vector<ConfigFlag>& config_flags() {
        "steps between neighbouring blocks (default 1)"},
       {"device", "--device", "NAME", kMachine, "auto, cpu or cuda (default auto)"},
       {"precision", "--precision", "NAME", kMachine, "auto, f32 or bf16 (default auto)"},
+      {"offload", "--offload", "NAME", kMachine,
+       "on keeps features of neighbours in host memory instead of the GPU's: auto, on or off "
+       "(default auto: when they would not fit)"},
       {"parallel.stages", "--stages", "N", kMachine, "pipeline stages (default: fit the ranks)"},
       {"parallel.branches", "--branches", "N", kMachine,
        "1, or 2 to run the guidance branches on separate ranks (default: fit the ranks)"},

@@ -8,6 +8,7 @@
 #include "launch/input_digest.h"
 #include "launch/machine.h"
 #include "launch/memory_need.h"
+#include "launch/offload_choice.h"
 #include "launch/precomputed.h"
 #include "launch/version.h"
 #include "launch/work_device.h"
@@ -25,6 +26,7 @@ void check_available(const RunConfig& config) {
   if (config.parallel.workers > 0)
     fail(ExitCode::usage, "parallel.workers: attention workers are not in this version, found {}",
          config.parallel.workers);
+  (void)choose_offload(config.offload, config.device, 0);
 }
 
 // What rank 0 draws or names is the same everywhere.
@@ -172,6 +174,7 @@ Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
   check_spec(job.plan);
   job.stages = split_layers(job.plan, job.shape, job.hardware);
   check_memory(job, comm);
+  job.offload = choose_offload(job, comm, ranks.on_node);
   return job;
 }
 

@@ -32,6 +32,7 @@ struct Job {
   ModelShape shape;
   HardwareProfile hardware;        // of a rank, the same numbers on all
   std::vector<StageUnits> stages;  // by stage
+  bool offload = false;            // features lie in host memory
 
   std::unique_ptr<Solver> solver() const;
   Guidance guidance() const;

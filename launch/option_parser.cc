@@ -125,7 +125,8 @@ void OptionParser::add_resume() {
   command->add_option("run", resume_, "run folder")->type_name("RUN")->required();
   for (const ConfigFlag& f : config_flags()) {
     const std::string section = std::string(f.setting).substr(0, std::string(f.setting).find('.'));
-    if (section == "parallel" || section == "checkpoint" || section == "model")
+    if (section == "parallel" || section == "checkpoint" || section == "model" ||
+        section == "offload")
       add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
   }
   add_deadline(command);

@@ -255,6 +255,28 @@ class Planning {
     result_.advice.push_back(
         fmt::format("This does not fit: a rank needs {:.1f} GB, the hardware has {:.1f} GB; {}.",
                     peak / 1e9, hardware_.memory_bytes / 1e9, way));
+    advise_on_offload();
+  }
+
+  // With features in host memory a visit's own and the next one's are left.
+  void advise_on_offload() {
+    if (config_.device == DeviceChoice::cpu || config_.offload == OffloadChoice::off) return;
+    constexpr double kSlabs = 6;
+    const CostModel costs(shape_.plan, model_, hardware_,
+                          split_layers(shape_.plan, model_, hardware_));
+    double left = 0, moved = 0;
+    for (size_t i = 0; i < result_.simulation.ranks.size(); ++i) {
+      const SimulatedRank& rank = result_.simulation.ranks[i];
+      const double kept = kSlabs * costs.features_bytes({static_cast<int64_t>(i)}, {});
+      const double away = std::max(0.0, rank.features_bytes - kept);
+      left = std::max(left, rank.peak_bytes - away);
+      moved = std::max(moved, rank.features_bytes);
+    }
+    if (left > hardware_.memory_bytes) return;
+    result_.advice.push_back(fmt::format(
+        "On GPUs --offload makes it fit: {:.1f} GB of a rank's features of neighbours go to host "
+        "memory, {:.1f} GB are left.",
+        moved / 1e9, left / 1e9));
   }
 
   RunConfig config_;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kernels/cuda/side_copies.h"
+#include "launch/log.h"
+
 namespace longtake {
 
 namespace {
@@ -41,6 +44,8 @@ RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLi
   parts.model = &*model_;
   parts.solver = solver_.get();
   parts.transport = transport_.get();
+  if (job.offload) copies_ = cuda::make_side_copies(device_.stream().cuda());
+  parts.offload = copies_.get();
   parts.noise = [this](BlockId block, Tensor noise) { noise_.fill(block, noise); };
   parts.prompt_of = [this](BlockId block) { return job_.prompt_of(block); };
   parts.emit = [this](BlockId, ConstTensor latents) { writer_->push(latents); };
@@ -90,6 +95,9 @@ void RankRun::open_checkpoints(const RunStart& start, const RunLimits& limits) {
 
 void RankRun::run() {
   executor_->run();
+  if (const FeatureOffload* offload = executor_->features().offload())
+    log_debug("rank {}: {} times features came from host memory, {} times only when needed",
+              rank_.value, offload->fetched(), offload->fetched_late());
   if (stopped_by().empty()) checkpointer_->finish();
 }
 

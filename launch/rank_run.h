@@ -45,6 +45,7 @@ class RankRun {
   RankId rank_;
   StreamWriter* writer_;
   WorkDevice device_;
+  std::unique_ptr<SideCopies> copies_;  // of offloaded features
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Solver> solver_;
   NoiseSource noise_;

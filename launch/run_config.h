@@ -19,6 +19,7 @@ namespace longtake {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 enum class Precision { automatic, f32, bf16 };
+enum class OffloadChoice { automatic, on, off };
 enum class TransportChoice { automatic, loopback, mpi, nccl, ipc };
 
 // An absent optional is "auto": the model's own value, or what fits the machine.
@@ -60,6 +61,7 @@ struct RunConfig {
 
   DeviceChoice device = DeviceChoice::automatic;
   Precision precision = Precision::automatic;
+  OffloadChoice offload = OffloadChoice::automatic;  // of features to host memory
 
   struct Checkpoint {
     std::optional<int64_t> every;  // blocks between states of the queue; empty: by their cost

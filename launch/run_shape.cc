@@ -17,11 +17,6 @@ void check_size(const RunConfig& config, const ModelSizes& sizes, const VaeConfi
          sizes.name, multiple, config.video.width, config.video.height);
 }
 
-// Sweeps after which no rank holds more than before: all blocks in flight, and one that has left.
-std::optional<int64_t> sweeps_to_peak(const PlanSpec& plan) {
-  return plan.steps + 2 * plan.effective_stagger() + 1;
-}
-
 // Simulating is worth while up to here: a few hundredths of a second.
 constexpr double kMostVisits = 1e5;
 
@@ -64,6 +59,10 @@ ModelShape model_shape(const RunConfig& config, const ModelSizes& sizes, const R
   // A video of one block uses one expert after the other.
   out.experts = shape.plan.layout.blocks() == 1 ? 1 : sizes.experts;
   return out;
+}
+
+std::optional<int64_t> sweeps_to_peak(const PlanSpec& plan) {
+  return plan.steps + 2 * plan.effective_stagger() + 1;
 }
 
 double largest_peak_bytes(const PlanSpec& plan, const ModelShape& model,

@@ -22,6 +22,9 @@ RunShape run_shape(const RunConfig& config, const ModelSizes& sizes);
 // The numbers of the model in this run.
 ModelShape model_shape(const RunConfig& config, const ModelSizes& sizes, const RunShape& shape);
 
+// Sweeps after which no rank holds more than before: all blocks in flight, and one that has left.
+std::optional<int64_t> sweeps_to_peak(const PlanSpec& plan);
+
 // The most bytes that a rank of plan.mesh needs.
 double largest_peak_bytes(const PlanSpec& plan, const ModelShape& model,
                           const HardwareProfile& hardware);

@@ -19,7 +19,8 @@ class DeviceMemory {
 struct Device {
   DeviceType type = DeviceType::cpu;
   int index = 0;
-  DeviceMemory* memory = nullptr;  // where new tensors of this device come from; null: host memory
+  // Where new tensors of this device come from. Null: ordinary host memory, of the CPU only.
+  DeviceMemory* memory = nullptr;
 
   bool operator==(const Device& other) const { return type == other.type && index == other.index; }
 };

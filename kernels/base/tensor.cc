@@ -9,7 +9,7 @@ OwnedTensor::OwnedTensor(DType dtype, Shape shape, Device device)
       dtype_(dtype),
       shape_(shape),
       device_(device) {
-  LT_CHECK((device.type == DeviceType::cpu) == (device.memory == nullptr),
+  LT_CHECK(device.type == DeviceType::cpu || device.memory,
            "a tensor of a GPU needs the memory of one of its streams");
 }
 

@@ -11,6 +11,7 @@
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/range.h"
+#include "kernels/cuda/side_copies.h"
 #include "kernels/cuda/stream.h"
 
 namespace longtake {
@@ -44,6 +45,9 @@ bool compiled_in() {
 std::vector<DeviceInfo> devices(std::string* why) {
   if (why) *why = kWhy;
   return {};
+}
+size_t free_bytes(int) {
+  absent();
 }
 std::string library_versions() {
   absent();
@@ -88,6 +92,9 @@ size_t Stream::peak_bytes() const {
   return 0;
 }
 
+std::unique_ptr<SideCopies> make_side_copies(Stream&) {
+  absent();
+}
 std::unique_ptr<Graph> record_graph(Stream&, const std::function<void()>&) {
   absent();
 }

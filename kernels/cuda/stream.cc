@@ -50,6 +50,14 @@ std::vector<DeviceInfo> devices(std::string* why) {
   return out;
 }
 
+size_t free_bytes(int device) {
+  const DeviceWide quiet;
+  size_t free = 0, total = 0;
+  LT_CUDA(cudaSetDevice(device));
+  LT_CUDA(cudaMemGetInfo(&free, &total));
+  return free;
+}
+
 std::string library_versions() {
   const size_t version = CublasLt::get().version();
   return fmt::format("cuBLASLt {}", version);
@@ -63,9 +71,7 @@ Stream::Stream(int device, Priority priority) : device_(device) {
          all.empty() ? why : fmt::format("there are {}", all.size()));
   info_ = all[static_cast<size_t>(device)];
   const DeviceWide quiet;
-  LT_CUDA(cudaSetDevice(device));
-  size_t total = 0;
-  LT_CUDA(cudaMemGetInfo(&info_.free_bytes, &total));
+  info_.free_bytes = longtake::cuda::free_bytes(device);
   int least = 0, greatest = 0;
   LT_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
   LT_CUDA(cudaStreamCreateWithPriority(&handle_, cudaStreamNonBlocking,

@@ -22,13 +22,15 @@ struct DeviceInfo {
   int multiprocessors = 0;
   size_t shared_bytes = 0;  // most dynamic shared memory of a thread block
   size_t memory_bytes = 0;
-  size_t free_bytes = 0;  // when asked
+  size_t free_bytes = 0;  // when the stream was made
 };
 
 // Is a CUDA backend compiled in?
 bool compiled_in();
 // GPUs that this process can use; empty without a driver, with the reason in `why`.
 std::vector<DeviceInfo> devices(std::string* why = nullptr);
+// Of one of them, now.
+size_t free_bytes(int device);
 
 // Of the libraries whose choice of algorithm decides the bits: "cuBLASLt 130100".
 std::string library_versions();

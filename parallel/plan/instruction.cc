@@ -170,6 +170,20 @@ const char* name(Payload payload) {
   return "?";
 }
 
+std::vector<Features> Forward::reads() const {
+  std::vector<Features> out;
+  if (prefix) out.push_back(*prefix);
+  if (suffix) out.push_back(*suffix);
+  return out;
+}
+
+std::vector<Features> Forward::writes() const {
+  std::vector<Features> out;
+  if (publish_head) out.push_back({Edge::head, block, step});
+  if (publish_tail) out.push_back({Edge::tail, block, step});
+  return out;
+}
+
 const char* name(Edge edge) {
   return edge == Edge::head ? "head" : "tail";
 }

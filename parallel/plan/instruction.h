@@ -72,6 +72,8 @@ struct Forward {
   std::optional<Features> prefix, suffix;
   bool prefix_tokens = false;  // rule dualparal: the tokens begin with a latent prefix
   bool publish_head = false, publish_tail = false;
+  std::vector<Features> reads() const;
+  std::vector<Features> writes() const;
   bool operator==(const Forward&) const = default;
 };
 // Last stage: tokens to the velocity of the own branches.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/copy.h"
+#include "runtime/exec/visit_cache.h"
 
 namespace longtake {
 
@@ -37,71 +38,27 @@ LayerRange attention_layers(const UnitRange& units) {
   return {(units.begin + 2) / 3, (units.end + 2) / 3};
 }
 
-FeatureCache make_cache(const ExecutorSpec& spec, const StageModel& model, int64_t tokens_per_frame,
-                        StreamRef stream) {
+FeatureCache make_cache(const ExecutorSpec& spec, const ExecutorParts& parts,
+                        int64_t tokens_per_frame, StreamRef stream) {
+  const StageModel& model = *parts.model;
   const StageUnits& units = model.spec().units;
   std::vector<LayerRange> layers;
   for (const StageModel::Branch branch : branches_of(spec.plan, spec.rank))
     layers.push_back(attention_layers(branch == StageModel::conditional ? units.conditional
                                                                         : units.unconditional));
   return FeatureCache(std::move(layers), spec.plan.layout.context_frames * tokens_per_frame,
-                      model.config().dim(), model.spec().compute, stream);
+                      model.config().dim(), model.spec().compute, stream, parts.offload);
+}
+
+const Forward* first_visit(const std::vector<Instruction>& list, size_t begin) {
+  for (size_t i = begin; i < list.size(); ++i)
+    if (const auto* visit = std::get_if<Forward>(&list[i])) return visit;
+  return nullptr;
 }
 
 int64_t tokens_of_frame(const ExecutorSpec& spec, const StageModel& model) {
   return model.grid_of({spec.channels, 1, spec.height, spec.width}).tokens();
 }
-
-// What one branch of one visit reads and leaves.
-class VisitCache : public VisitFeatures {
- public:
-  VisitCache(FeatureCache& cache, const Forward& visit, int64_t branch, int64_t head_rows,
-             int64_t tail_rows, int64_t skipped_rows)
-      : cache_(cache),
-        visit_(visit),
-        branch_(branch),
-        head_rows_(head_rows),
-        tail_rows_(tail_rows),
-        skipped_rows_(skipped_rows) {}
-
-  LayerFeatures prefix(int64_t layer) override {
-    return cache_.read(*visit_.prefix, branch_, layer);
-  }
-  LayerFeatures suffix(int64_t layer) override {
-    return cache_.read(*visit_.suffix, branch_, layer);
-  }
-
-  void publish(int64_t layer, LayerFeatures all) override {
-    const int64_t end = all.k.dim(0);
-    if (visit_.publish_head)
-      cache_.write({Edge::head, visit_.block, visit_.step}, branch_, layer,
-                   {all.k.rows(skipped_rows_, skipped_rows_ + head_rows_),
-                    all.v.rows(skipped_rows_, skipped_rows_ + head_rows_)});
-    if (visit_.publish_tail)
-      cache_.write({Edge::tail, visit_.block, visit_.step}, branch_, layer,
-                   {all.k.rows(end - tail_rows_, end), all.v.rows(end - tail_rows_, end)});
-  }
-
-  bool addresses(std::vector<uint64_t>& out) const override {
-    const auto add = [&](bool used, const Features& features) {
-      out.push_back(used ? reinterpret_cast<uint64_t>(cache_.address(features)) : 0);
-    };
-    out.push_back(static_cast<uint64_t>(branch_));
-    for (const auto& read : {visit_.prefix, visit_.suffix})
-      add(read.has_value(), read.value_or(Features{}));
-    add(visit_.publish_head, {Edge::head, visit_.block, visit_.step});
-    add(visit_.publish_tail, {Edge::tail, visit_.block, visit_.step});
-    for (const int64_t rows : {head_rows_, tail_rows_, skipped_rows_})
-      out.push_back(static_cast<uint64_t>(rows));
-    return true;
-  }
-
- private:
-  FeatureCache& cache_;
-  const Forward& visit_;
-  int64_t branch_, head_rows_, tail_rows_;
-  int64_t skipped_rows_;  // tokens of a latent prefix: they publish nothing
-};
 
 }  // namespace
 
@@ -118,7 +75,7 @@ Executor::Executor(const ExecutorSpec& spec, const ExecutorParts& parts, StreamR
       branches_(branches_of(spec.plan, spec.rank)),
       tokens_per_frame_(tokens_of_frame(spec, *parts.model)),
       latents_(stream.device()),
-      features_(make_cache(spec, *parts.model, tokens_per_frame_, stream)) {
+      features_(make_cache(spec, parts, tokens_per_frame_, stream)) {
   const BlockLayout& layout = spec.plan.layout;
   most_frames_ = layout.block_frames + layout.context_frames;
   if (layout.total_frames) most_frames_ = std::min(most_frames_, *layout.total_frames);
@@ -138,7 +95,9 @@ Executor::~Executor() {
 }
 
 size_t Executor::buffer_bytes() const {
-  size_t total = features_.peak_bytes() + latents_.peak_bytes();
+  const FeatureOffload* offload = features_.offload();
+  size_t total = offload ? offload->device_bytes() : features_.peak_bytes();
+  total += latents_.peak_bytes();
   for (const OwnedTensor& x : x_) total += x.bytes();
   return total;
 }
@@ -190,7 +149,10 @@ void Executor::run() {
   while (!maker.done()) {
     list.clear();
     maker.append(spec_.rank, list);
-    for (const Instruction& instruction : list) carry_out(instruction);
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (parts_.offload) look_ahead(maker, list, i);
+      carry_out(list[i]);
+    }
     maker.next();
     if (!parts_.after_sweep || parts_.after_sweep(maker.sweep()) || maker.done()) continue;
     drain(maker.sweep());
@@ -200,6 +162,21 @@ void Executor::run() {
     if (link->send)
       link->send->flush("the last messages to rank " + std::to_string(key.second.value));
   run_s_ = trace_.now();
+}
+
+// The next visit is this sweep's, or the first of the sweep after it.
+void Executor::look_ahead(const PlanMaker& maker, const std::vector<Instruction>& sweep,
+                          size_t at) {
+  if (!std::holds_alternative<Forward>(sweep[at])) return;
+  const Forward* next = first_visit(sweep, at + 1);
+  std::vector<Instruction> later;
+  if (!next) {
+    PlanMaker after = maker;
+    after.next();
+    after.append(spec_.rank, later);
+    next = first_visit(later, 0);
+  }
+  next_visit_ = next ? std::optional(*next) : std::nullopt;
 }
 
 void Executor::carry_out(const Instruction& instruction) {
@@ -325,6 +302,7 @@ void Executor::issue(const Forward& i) {
   visit.prefix_frames = i.prefix ? c : 0;
   visit.suffix_frames = i.suffix ? std::min(c, own_frames(i.suffix->block)) : 0;
   const int64_t prompt = parts_.prompt_of(i.block);
+  features_.begin_visit(i, next_visit_ ? &*next_visit_ : nullptr);
   for (size_t b = 0; b < branches_.size(); ++b) {
     VisitCache cache(features_, i, static_cast<int64_t>(b), head_rows, tail_rows,
                      skipped * tokens_per_frame_);
@@ -332,6 +310,7 @@ void Executor::issue(const Forward& i) {
     parts_.model->forward(i.step.value, branches_[b], prompt, visit, x(b, i.block), stream_);
     if (parts_.transport) parts_.transport->progress();
   }
+  features_.end_visit();
   // Blocks are finished in order: no later one asks for an earlier prompt.
   if (i.step.value + 1 == spec_.plan.steps) parts_.model->forget_prompts_before(prompt);
   ++visits_;

@@ -31,6 +31,7 @@ struct ExecutorParts {
   StageModel* model = nullptr;
   const Solver* solver = nullptr;
   Transport* transport = nullptr;              // may be null for one rank
+  SideCopies* offload = nullptr;               // features lie in host memory; null: beside the rest
   std::function<void(BlockId, Tensor)> noise;  // f32 [channels, frames, h, w]
   std::function<int64_t(BlockId)> prompt_of;
   std::function<void(BlockId, ConstTensor)> emit;  // finished latents; copies what it keeps
@@ -54,8 +55,9 @@ class Executor {
 
   const Trace& trace() const { return trace_; }
   const WorkClock& clock() const { return clock_; }
+  const FeatureCache& features() const { return features_; }
   double run_seconds() const { return run_s_; }
-  // Buffers of the run, weights left out.
+  // Buffers of the run, weights and features in host memory left out.
   size_t buffer_bytes() const;
 
  private:
@@ -72,6 +74,7 @@ class Executor {
   void issue(const ReleaseSolver& i) { solvers_.erase(i.block); }
 
   void carry_out(const Instruction& instruction);
+  void look_ahead(const PlanMaker& maker, const std::vector<Instruction>& sweep, size_t at);
   void open_channels();
   void restore(const StateSource& from);
   void restore(const StateSource& from, const Features& features);
@@ -98,6 +101,7 @@ class Executor {
   std::vector<OwnedTensor> velocity_;  // per guidance branch: f32 latent shape of the block
   BlockStore latents_;
   FeatureCache features_;
+  std::optional<Forward> next_visit_;  // after the instruction under way, for offloaded features
   std::map<BlockId, SolverState> solvers_;
   std::map<std::pair<Payload, RankId>, std::unique_ptr<Link>> links_;
   mutable std::mutex current_mutex_;

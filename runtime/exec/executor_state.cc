@@ -39,7 +39,7 @@ QueueState Executor::snapshot(int64_t sweep) const {
       const auto share = features_.share(features, static_cast<int64_t>(b));
       if (share.data.dim(0) == 0) continue;
       const std::string name = state_name(features, branches_[b] == StageModel::conditional);
-      if (stream_.on_gpu())
+      if (share.data.device.type == DeviceType::cuda)
         out.parts.push_back(copy_of(share.data, name, share.first_layer, stream_));
       else
         out.parts.push_back({name, share.data, share.first_layer, share.owner});

@@ -4,8 +4,10 @@
 #include <cstring>
 #include <random>
 
+#include "kernels/cuda/side_copies.h"
 #include "runtime/sampler/noise.h"
 #include "tests/support/golden_file.h"
+#include "tests/support/late_copies.h"
 #include "tests/support/queue_run.h"
 #include "tests/support/random.h"
 
@@ -50,6 +52,12 @@ LoopbackJob::Delay random_delays(uint64_t seed) {
     z = (z ^ (z >> 31)) * 0x9e3779b97f4a7c15u;
     return std::chrono::microseconds((z >> 40) % 1000);
   };
+}
+
+// On a GPU its own, on the CPU as late as allowed.
+std::unique_ptr<SideCopies> side_copies(StreamRef stream) {
+  if (stream.on_gpu()) return cuda::make_side_copies(stream.cuda());
+  return std::make_unique<LateCopies>();
 }
 
 constexpr ContextRule kRules[] = {ContextRule::dualparal, ContextRule::aligned, ContextRule::causal,
@@ -161,6 +169,50 @@ TEST_CASE("200 random videos, meshes and delays") {
     CAPTURE(plan.mesh.branches);
     CHECK(same_bits(one, video.make()));
   }
+}
+
+TEST_CASE("features in host memory do not change a bit") {
+  for (const ContextRule rule : kRules)
+    for (const int64_t stagger : {1, 2})
+      for (const Mesh mesh : {Mesh{1, 1}, Mesh{2, 1}, Mesh{3, 2}}) {
+        Video video;
+        video.run.plan.rule = rule;
+        video.run.plan.stagger = stagger;
+        video.run.plan.mesh = mesh;
+        video.run.plan.layout.total_frames = 29;
+        video.run.compute = stagger == 1 ? DType::f32 : DType::bf16;
+        CAPTURE(static_cast<int>(rule));
+        CAPTURE(stagger);
+        CAPTURE(mesh.stages);
+        const auto beside = video.make();
+        CHECK(beside.size() == 9);
+        video.run.offload = side_copies;
+        CHECK(same_bits(beside, video.make()));
+      }
+}
+
+TEST_CASE("a run stops and goes on with features in host memory or beside the rest") {
+  for (const ContextRule rule : kRules)
+    for (const bool first : {false, true}) {
+      Video video;
+      video.run.plan.rule = rule;
+      const auto whole = video.make();
+      const int64_t sweeps = *PlanMaker(video.run.plan).sweeps();
+      for (int64_t sweep = 1; sweep < sweeps; ++sweep) {
+        video.run.offload = nullptr;
+        if (first) video.run.offload = side_copies;
+        const StoppedRun stopped = run_queue_until(video.run, sweep);
+        video.run.offload = nullptr;
+        if (!first) video.run.offload = side_copies;
+        auto rest = run_queue_from(video.run, stopped);
+        CAPTURE(static_cast<int>(rule));
+        CAPTURE(first);
+        CAPTURE(sweep);
+        for (const auto& [block, latents] : stopped.blocks)
+          rest.emplace(block, stopped.finished({block}));
+        CHECK(same_bits(whole, rest));
+      }
+    }
 }
 
 TEST_CASE("noise and prompts reach the result") {

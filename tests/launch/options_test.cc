@@ -111,6 +111,8 @@ TEST_CASE("the other flags of generate") {
                                      "cpu",
                                      "--precision",
                                      "bf16",
+                                     "--offload",
+                                     "on",
                                      "-q",
                                      "--json-log",
                                      "--fps",
@@ -133,6 +135,7 @@ TEST_CASE("the other flags of generate") {
   CHECK(c.checkpoint.maxh == 1.5);
   CHECK(c.device == DeviceChoice::cpu);
   CHECK(c.precision == Precision::bf16);
+  CHECK(c.offload == OffloadChoice::on);
   CHECK(c.video.fps == 24);
   CHECK(line.generate.threads == 2);
   CHECK_FALSE(line.generate.progress);

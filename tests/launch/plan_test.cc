@@ -122,6 +122,19 @@ TEST_CASE("what does not fit the memory is said, with a way out") {
   CHECK(contains(out.text, "14 stages would"));
 }
 
+TEST_CASE("features in host memory are a way out where they are what does not fit") {
+  const std::string base = "plan " + config("wan2.1-t2v-14b.yaml") +
+                           " --size 1280x720 --frames 1025 --ranks 8 --hardware h100 ";
+  const std::string way = "On GPUs --offload makes it fit";
+  const std::string tight = call(base + "--ranks 2 --stages 2 --branches 1 --frames 161").text;
+
+  CHECK(contains(call(base).text, way));
+  CHECK(!contains(call(base + "--offload off").text, way));
+  CHECK(!contains(call(base + "--device cpu").text, way));
+  CHECK(contains(tight, "This does not fit"));
+  CHECK(!contains(tight, way));
+}
+
 TEST_CASE("ranks that one video cannot use go to other videos, a deep pipeline is refused") {
   const std::string base = config("wan2.1-t2v-1.3b.yaml") + " --hardware h100 --frames 321 ";
   const auto many = plan(base + "--ranks 41");

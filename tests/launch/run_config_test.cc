@@ -49,6 +49,7 @@ context:  {rule: dualparal, block: 6, overlap: 3, stagger: 2}
 parallel: {branches: 2, stages: 4, workers: 1, transport: mpi}
 device: cpu
 precision: bf16
+offload: off
 checkpoint: {every: 2, maxh: 1.5}
 input: {prompt_embeds: text.safetensors}
 output:   {run: runs/first, video: v.mp4, vae_tiles: 128, latents_only: true}
@@ -87,6 +88,7 @@ TEST_CASE("every setting of the file arrives") {
   CHECK(c.parallel.transport == TransportChoice::mpi);
   CHECK(c.device == DeviceChoice::cpu);
   CHECK(c.precision == Precision::bf16);
+  CHECK(c.offload == OffloadChoice::off);
   CHECK(c.checkpoint.every == 2);
   CHECK(c.checkpoint.maxh == 1.5);
   CHECK(c.input.prompt_embeds == "/configs/here/text.safetensors");
@@ -118,6 +120,7 @@ TEST_CASE("the fingerprint holds what shapes the latents and nothing else") {
   CHECK(fingerprint(read(base + "precision: f32").config) != print);
   CHECK(fingerprint(read(base + "parallel: {stages: 3}").config) == print);
   CHECK(fingerprint(read(base + "output: {run: elsewhere}").config) == print);
+  CHECK(fingerprint(read(base + "offload: on").config) == print);
 }
 
 TEST_CASE("an unknown key names the nearest known one, with file and line") {

@@ -59,7 +59,9 @@ class Job {
                       run_.width,
                       run_.channel_depth,
                       state_ ? state_->sweep : 0};
+    const std::unique_ptr<SideCopies> copies = run_.offload ? run_.offload(stream.ref()) : nullptr;
     ExecutorParts parts;
+    parts.offload = copies.get();
     parts.model = &model;
     parts.solver = &solver;
     parts.transport = transport.get();
@@ -81,6 +83,10 @@ class Job {
     };
     executor.emplace(spec, parts, stream.ref());
     executor->run();
+    // Only the first visit of a run that goes on has none before it to fetch while it works.
+    if (const FeatureOffload* offload = executor->features().offload())
+      LT_CHECK(offload->fetched_late() <= (state_ ? 2 : 0), "{} features came late",
+               offload->fetched_late());
   }
 
   const QueueRun& run_;

@@ -21,6 +21,8 @@ struct QueueRun {
   int threads = 1;
   int channel_depth = 2;
   LoopbackJob::Delay delay;
+  // Features in host memory, with these copies for each rank; empty: beside the rest.
+  std::function<std::unique_ptr<SideCopies>(StreamRef)> offload;
   std::chrono::milliseconds deadline = std::chrono::seconds(60);
   std::function<void(BlockId, Tensor)> noise;
   std::function<int64_t(BlockId)> prompt_of;
