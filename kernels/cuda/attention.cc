@@ -8,6 +8,7 @@
 #include "kernels/base/error.h"
 #include "kernels/cuda/attention_hopper.h"
 #include "kernels/cuda/attention_params.h"
+#include "kernels/cuda/attention_products.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_tiles.h"
 #include "kernels/cuda/dnn.h"
@@ -160,7 +161,7 @@ std::string dnn_obstacle(const AttentionArgs& args, Stream& stream) {
 AttentionProvider choose(const AttentionArgs& args, Stream& stream) {
   for (const AttentionProvider provider : {AttentionProvider::wgmma, AttentionProvider::mma})
     if (attention_obstacle(args, stream, provider).empty()) return provider;
-  return AttentionProvider::plain;
+  return args.q.dim(2) <= kPlainMostDims ? AttentionProvider::plain : AttentionProvider::products;
 }
 
 }  // namespace
@@ -179,6 +180,8 @@ const char* name(AttentionProvider provider) {
       return "wgmma";
     case AttentionProvider::cudnn:
       return "cudnn";
+    case AttentionProvider::products:
+      return "products";
   }
   return "?";
 }
@@ -186,7 +189,11 @@ const char* name(AttentionProvider provider) {
 std::string attention_obstacle(const AttentionArgs& args, Stream& stream,
                                AttentionProvider provider) {
   switch (provider) {
-    case AttentionProvider::automatic:  // plain takes the most
+    case AttentionProvider::automatic:
+      // Plain takes everything else.
+      return args.q.dim(2) <= kPlainMostDims ? "" : products_obstacle(args);
+    case AttentionProvider::products:
+      return products_obstacle(args);
     case AttentionProvider::plain:
       return args.q.dim(2) <= kPlainMostDims
                  ? ""
@@ -220,6 +227,7 @@ void attention(const AttentionArgs& args, Stream& stream, AttentionProvider prov
              args.q.shape.text(), args.segments[0].k.shape.text());
     return;
   }
+  if (provider == AttentionProvider::products) return attention_by_products(args, stream);
   AttentionParams p = params_of(args);
   std::optional<DeviceTiles> copied;  // its memory is used again only by later work of the stream
   if (args.tiles && !args.tiles->on_device) copied.emplace(*args.tiles, stream);

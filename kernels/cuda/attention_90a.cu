@@ -128,15 +128,19 @@ struct Group {
   __device__ __forceinline__ void wait_values(int i) {
     wait(address(&shared.v_full[stage(i)]), parity(i));
   }
+  // The whole warp has read before its first lane says so.
   __device__ __forceinline__ void free_keys(int i) {
+    __syncwarp();
     if (leads_warp) arrive(address(&shared.k_empty[stage(i)]));
   }
   // Sums are never negative, but only the program knows: ptxas would move the wait that follows
   // ahead of the weights, and they would no longer run under the product.
   __device__ __forceinline__ void free_keys_after_weights(int i) {
+    __syncwarp();
     if (leads_warp && !(rows.sum[0] + rows.sum[1] < 0)) arrive(address(&shared.k_empty[stage(i)]));
   }
   __device__ __forceinline__ void free_values(int i) {
+    __syncwarp();
     if (leads_warp) arrive(address(&shared.v_empty[stage(i)]));
   }
   __device__ __forceinline__ void issue_keys(int i) {

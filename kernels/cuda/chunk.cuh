@@ -62,7 +62,7 @@ constexpr int chunk_of() {
 
 template <int C>
 __device__ __forceinline__ void load_chunk(const float* p, float (&v)[C]) {
-  static_assert(C == 1 || C % 4 == 0);
+  static_assert(C == 1 || C % 2 == 0);
   if constexpr (C == 1) v[0] = *p;
   LT_UNROLL
   for (int i = 0; i < C / 4; ++i) {
@@ -71,6 +71,11 @@ __device__ __forceinline__ void load_chunk(const float* p, float (&v)[C]) {
     v[4 * i + 1] = w.y;
     v[4 * i + 2] = w.z;
     v[4 * i + 3] = w.w;
+  }
+  if constexpr (C % 4 == 2) {
+    const float2 w = reinterpret_cast<const float2*>(p)[C / 4 * 2];
+    v[C - 2] = w.x;
+    v[C - 1] = w.y;
   }
 }
 

@@ -121,10 +121,14 @@ void conv_by_rows(ConvRows rows, DType frames, const PackedConv& w, bool accumul
   }
 }
 
+bool aligned(const void* data) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0;
+}
+
 // The frames one after the other in bf16; one alone stays where it is.
 const void* in_one_piece(std::span<const ConstTensor> frames, Stream& queue) {
   const ConstTensor& newest = frames.back();
-  if (frames.size() == 1 && newest.dtype == DType::bf16) return newest.data;
+  if (frames.size() == 1 && newest.dtype == DType::bf16 && aligned(newest.data)) return newest.data;
   const size_t bytes = static_cast<size_t>(newest.numel()) * sizeof(bf16);
   auto* to = static_cast<char*>(queue.scratch(frames.size() * bytes, kScratchSlot));
   for (size_t i = 0; i < frames.size(); ++i) {
@@ -137,24 +141,29 @@ const void* in_one_piece(std::span<const ConstTensor> frames, Stream& queue) {
   return to;
 }
 
-void conv_by_dnn(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSize& size,
+bool dnn_takes(const PackedConv& w, int64_t in) {
+  return w.weight.dtype() == DType::bf16 && in % 8 == 0;
+}
+
+// False when cuDNN has no plan; then y is as it was.
+bool conv_by_dnn(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSize& size,
                  Padding p, bool accumulate, Tensor y, Stream& queue) {
   const ConstTensor& newest = frames.back();
   const int64_t in = newest.dim(2), out = y.dim(2);
-  LT_CHECK(w.weight.dtype() == DType::bf16 && in % 8 == 0,
-           "conv by cudnn: expected bf16 and a multiple of 8 channels, found {} and {}",
-           name(w.weight.dtype()), in);
   const DnnConvSize s{size.taps, newest.dim(0), newest.dim(1), in,      out,
                       size.rows, size.columns,  size.stride,   p.top,   p.bottom,
                       p.left,    p.right,       y.dim(0),      y.dim(1)};
-  float* sums =
-      accumulate ? static_cast<float*>(queue.scratch(y.bytes(), kSumsSlot)) : y.as<float>();
-  LT_CHECK(queue.dnn().conv(s, in_one_piece(frames, queue), w.weight.view().data, sums),
-           "conv by cudnn: {}", queue.dnn().why_not());
+  if (!queue.dnn().has_plan(s)) return false;
+  const bool apart = accumulate || !aligned(y.data);
+  float* sums = apart ? static_cast<float*>(queue.scratch(y.bytes(), kSumsSlot)) : y.as<float>();
+  if (!queue.dnn().conv(s, in_one_piece(frames, queue), w.weight.view().data, sums)) return false;
   const Tensor rows = y.reshape({y.dim(0) * y.dim(1), out});
   if (accumulate)
     add_gated(ConstTensor(sums, DType::f32, rows.shape, y.device), {}, nullptr, rows, queue);
+  else if (apart)
+    LT_CUDA(cudaMemcpyAsync(y.data, sums, y.bytes(), cudaMemcpyDeviceToDevice, queue.handle()));
   if (w.bias) bias_activation(rows, w.bias.as<float>(), PointWise::none, queue);
+  return true;
 }
 
 }  // namespace
@@ -210,11 +219,22 @@ void conv(std::span<const ConstTensor> frames, const PackedConv& w, const ConvSi
     queue.gemm().run(product(w, newest.data, in, accumulate, y));
     return;
   }
-  if (provider == ConvProvider::cudnn)
-    return conv_by_dnn(frames, w, size, padding, accumulate, y, queue);
+  if (provider == ConvProvider::cudnn) {
+    LT_CHECK(dnn_takes(w, in),
+             "conv by cudnn: expected bf16 and a multiple of 8 channels, found {} and {}",
+             name(compute), in);
+    LT_CHECK(conv_by_dnn(frames, w, size, padding, accumulate, y, queue), "conv by cudnn: {}",
+             queue.dnn().why_not());
+    return;
+  }
   const bool direct = direct_takes(w, size);
-  if (provider == ConvProvider::automatic)
+  if (provider == ConvProvider::automatic) {
+    const bool one_position = size.taps * size.rows * size.columns == 1;
+    if (y.dim(2) > kDirectMostOut && !one_position && dnn_takes(w, in) &&
+        conv_by_dnn(frames, w, size, padding, accumulate, y, queue))
+      return;
     provider = direct ? ConvProvider::direct : ConvProvider::rows;
+  }
   LT_CHECK(provider != ConvProvider::direct || direct,
            "conv by direct: expected a kernel 3 x 3 of stride 1 to at most {} channels, found "
            "{} x {} of stride {} to {}",

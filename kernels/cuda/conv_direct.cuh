@@ -74,13 +74,8 @@ __device__ __forceinline__ void multiply(const Shared<kOut>& s, int row, int col
                                          float (&sum)[kPositions][kOut]) {
   for (int i = 0; i < 3; ++i) {
     for (int c = 0; c < kChannels; ++c) {
-      float first[kPositions], x[kPositions + 2];
-      const float* from = &s.x[c][row + i][column];
-      load_chunk(from, first);
-      LT_UNROLL
-      for (int p = 0; p < kPositions; ++p) x[p] = first[p];
-      x[kPositions] = from[kPositions];
-      x[kPositions + 1] = from[kPositions + 1];
+      float x[kPositions + 2];
+      load_chunk(&s.x[c][row + i][column], x);
       LT_UNROLL
       for (int j = 0; j < 3; ++j) {
         float weight[kOut];

@@ -79,6 +79,8 @@ GraphDescriptor graph_tensor(int64_t id, cudnnDataType_t type, std::vector<int64
 
 namespace {
 
+constexpr int64_t kMostWorkspaceBytes = int64_t{1} << 30;
+
 // Do cuDNN's own notes on the engine of a configuration say so? Without notes: no.
 bool gives_same_bits(const GraphDescriptor& config) {
   const Cudnn& dnn = Cudnn::get();
@@ -140,6 +142,7 @@ bool GraphPlan::take_engine(cudnnHandle_t handle, cudnnBackendHeurMode_t mode, E
     dnn.check(dnn.get_attribute(plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
                                 CUDNN_TYPE_INT64, 1, &one, &bytes),
               "EXECUTION_PLAN_WORKSPACE_SIZE");
+    if (bytes > kMostWorkspaceBytes) continue;
     workspace_bytes_ = static_cast<size_t>(bytes);
     parts_.push_back(std::move(configs[i]));
     parts_.push_back(std::move(plan));

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "kernels/cuda/cudnn_conv.h"
+#include "kernels/cuda/quiet.h"
 
 namespace longtake::cuda {
 
@@ -94,6 +95,7 @@ struct Dnn::State {
   struct Plan {
     std::optional<GraphPlan> plan;
     std::string why;  // there is none
+    bool has_run = false;
   };
   template <class Key>
   using Plans = std::map<Key, Plan>;
@@ -104,6 +106,8 @@ struct Dnn::State {
     conv_plans.clear();
     if (handle) (void)Cudnn::get().destroy(handle);
   }
+  template <class Key>
+  Plan& plan_of(Plans<Key>& plans, const Key& sizes);
   // By the plan of these sizes; false with `why` when there is none.
   template <class Key>
   bool run(Plans<Key>& plans, const Key& sizes, const std::vector<int64_t>& ids,
@@ -118,25 +122,35 @@ struct Dnn::State {
 
 // Refusals are kept too: the same question has the same answer.
 template <class Key>
-bool Dnn::State::run(Plans<Key>& plans, const Key& sizes, const std::vector<int64_t>& ids,
-                     const std::vector<void*>& data) {
+Dnn::State::Plan& Dnn::State::plan_of(Plans<Key>& plans, const Key& sizes) {
   const auto [at, is_new] = plans.try_emplace(sizes);
   Plan& p = at->second;
   if (is_new) {
+    const DeviceWide quiet;
     try {
       p.plan.emplace(make_plan(handle, sizes));
     } catch (const Error& error) {
       p.why = error.what();
     }
   }
+  why = p.why;
+  return p;
+}
+
+template <class Key>
+bool Dnn::State::run(Plans<Key>& plans, const Key& sizes, const std::vector<int64_t>& ids,
+                     const std::vector<void*>& data) {
+  Plan& p = plan_of(plans, sizes);
   if (p.plan) {
     const size_t bytes = p.plan->workspace_bytes();
     void* workspace = bytes ? stream.scratch(bytes, kScratchSlot) : nullptr;
     const cudnnStatus_t status = p.plan->run(handle, ids, data, workspace);
     if (status == CUDNN_STATUS_SUCCESS) {
+      p.has_run = true;
       why.clear();
       return true;
     }
+    if (p.has_run) Cudnn::get().check(status, "cudnnBackendExecute");
     p = {std::nullopt, Cudnn::get().error_string(status)};
   }
   why = p.why;
@@ -188,6 +202,10 @@ bool Dnn::conv(const DnnConvSize& size, const void* frames, const void* weight, 
                {const_cast<void*>(frames), const_cast<void*>(weight), sums});
 }
 
+bool Dnn::has_plan(const DnnConvSize& size) {
+  return state_->handle && state_->plan_of(state_->conv_plans, size).plan.has_value();
+}
+
 }  // namespace longtake::cuda
 
 #else
@@ -205,6 +223,9 @@ bool Dnn::attention(const AttentionArgs&) {
   return false;
 }
 bool Dnn::conv(const DnnConvSize&, const void*, const void*, float*) {
+  return false;
+}
+bool Dnn::has_plan(const DnnConvSize&) {
   return false;
 }
 

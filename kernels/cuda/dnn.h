@@ -32,8 +32,10 @@ class Dnn {
   // Dense bf16 attention of one segment without bias or tiles. False when cuDNN has no plan for it;
   // then nothing was done.
   bool attention(const AttentionArgs& args);
-  // The same for a convolution; all memory aligned to 16 bytes.
+  // The same for a convolution; all memory aligned to 16 bytes. A plan that has run once and then
+  // does not is an error: the answer for one size stays the same.
   bool conv(const DnnConvSize& size, const void* frames, const void* weight, float* sums);
+  bool has_plan(const DnnConvSize& size);
 
  private:
   struct State;

@@ -1,8 +1,10 @@
 #include "runtime/exec/executor.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "kernels/copy.h"
+#include "kernels/cuda/range.h"
 #include "runtime/exec/visit_cache.h"
 
 namespace longtake {
@@ -188,7 +190,10 @@ void Executor::carry_out(const Instruction& instruction) {
   Transport* transport = parts_.transport;
   const double waited = transport ? transport->wait_seconds() : 0;
   TraceEvent event{instruction, trace_.now(), 0, 0};
+  std::optional<cuda::Range> range;
+  if (stream_.on_gpu()) range.emplace(to_text(instruction).c_str());
   std::visit([this](const auto& op) { issue(op); }, instruction);
+  range.reset();
   stream_.synchronize();  // a GPU's work counts for its instruction, and an error shows there
   event.end_s = trace_.now();
   event.wait_s = transport ? transport->wait_seconds() - waited : 0;

@@ -1,170 +1,15 @@
 // Every attention kernel of the GPU against the oracle, and what must hold to the last bit. Bounds
 // are those of the CPU's tests (tests/kernels/attention_problem.h); the GPU's exponential in bf16
 // has a relative error of 2^-22, below the 3e-6 that are allowed there.
-#include "kernels/cuda/attention.h"
-
-#include <doctest/doctest.h>
-
 #include <limits>
 #include <random>
 
 #include "kernels/base/error.h"
+#include "kernels/cuda/attention_products.h"
 #include "kernels/cuda/device_tiles.h"
-#include "tests/gpu/gpu.h"
-#include "tests/kernels/attention_problem.h"
+#include "tests/gpu/attention_cases.h"
 
 namespace longtake::testing {
-namespace {
-
-using cuda::AttentionProvider;
-
-constexpr int64_t kTile = AttentionTiles::kTile;
-constexpr AttentionProvider kProviders[] = {AttentionProvider::plain, AttentionProvider::mma,
-                                            AttentionProvider::wgmma_simple,
-                                            AttentionProvider::wgmma, AttentionProvider::cudnn};
-
-// How rows lie in device memory: dense, or as columns of a matrix of queries, keys and values.
-enum class Rows { dense, strided };
-
-// A problem's tensors on the device. Strided rows start at multiples of 16 bytes when heads * dim
-// is a multiple of 8.
-class OnGpu {
- public:
-  OnGpu(Gpu& gpu, const AttentionProblem& p, Rows rows) : gpu_(gpu), p_(p), rows_(rows) {
-    q_ = up(p.q, rows, 0);
-    for (const KeySegment& segment : p.segments) {
-      keys_.push_back(up(segment.k, rows, 1));
-      values_.push_back(up(segment.v, rows, 2));
-    }
-    for (size_t i = 0; i < keys_.size(); ++i)
-      segments_.push_back(
-          {view(keys_[i], rows, 1), view(values_[i], rows, 2), p.segments[i].logit_bias});
-    if (p.spec.bias) bias_ = gpu.up(p.bias);
-    args_.q = view(q_, rows, 0);
-    args_.segments = segments_;
-    args_.scale = p.scale();
-    if (p.spec.bias) args_.bias = bias_;
-  }
-
-  AttentionArgs& args() { return args_; }
-  bool can(AttentionProvider provider) {
-    return cuda::attention_obstacle(args_, gpu_.queue(), provider).empty();
-  }
-
-  // The results were NaN before, and are NaN where nothing was written.
-  Answer run(AttentionProvider provider) {
-    const int64_t columns = width() + (rows_ == Rows::strided ? 16 : 0),
-                  left = (columns - width()) / 2;
-    OwnedTensor out = gpu_.up(poison(p_.spec.dtype, {p_.spec.queries, columns}));
-    OwnedTensor lse = gpu_.up(poison(DType::f32, p_.lse_shape()));
-    args_.out = out.view().columns(left, left + width()).reshape(p_.out_shape());
-    args_.lse = lse;
-    cuda::attention(args_, gpu_.queue(), provider);
-    const OwnedTensor wide = gpu_.down(out);
-    Answer answer{OwnedTensor(p_.spec.dtype, p_.out_shape()), gpu_.down(lse)};
-    const size_t size = size_bytes(p_.spec.dtype), bytes = static_cast<size_t>(width()) * size;
-    int touched = 0;
-    for (int64_t i = 0; i < p_.spec.queries; ++i) {
-      const auto* row =
-          static_cast<const char*>(wide.view().data) + static_cast<size_t>(i * columns) * size;
-      std::memcpy(static_cast<char*>(answer.out.view().data) + static_cast<size_t>(i) * bytes,
-                  row + static_cast<size_t>(left) * size, bytes);
-      for (int64_t c = 0; c < columns; ++c)
-        if (c < left || c >= left + width()) touched += !std::isnan(element(wide, i, c));
-    }
-    CHECK(touched == 0);
-    return answer;
-  }
-
- private:
-  static OwnedTensor poison(DType dtype, Shape shape) {
-    OwnedTensor x(dtype, shape);
-    std::memset(x.view().data, 0xff, x.bytes());
-    return x;
-  }
-  int64_t width() const { return p_.spec.heads * p_.spec.dim; }
-  // Part 0, 1 or 2 of a matrix three times as wide plus 16 columns, the others NaN.
-  OwnedTensor up(ConstTensor x, Rows rows, int64_t part) {
-    if (rows == Rows::dense) return gpu_.up(x);
-    const int64_t size = static_cast<int64_t>(size_bytes(x.dtype));
-    OwnedTensor wide = poison(x.dtype, {x.dim(0), 3 * width() + 16});
-    for (int64_t i = 0; i < x.dim(0); ++i)
-      std::memcpy(static_cast<char*>(wide.view().data) +
-                      (i * (3 * width() + 16) + 8 + part * width()) * size,
-                  static_cast<const char*>(x.data) + i * x.row_stride * size,
-                  static_cast<size_t>(width() * size));
-    return gpu_.up(wide);
-  }
-  ConstTensor view(const OwnedTensor& x, Rows rows, int64_t part) const {
-    const ConstTensor all = x.view();
-    if (rows == Rows::dense) return all;
-    return all.columns(8 + part * width(), 8 + (part + 1) * width())
-        .reshape({x.dim(0), p_.spec.heads, p_.spec.dim});
-  }
-
-  Gpu& gpu_;
-  const AttentionProblem& p_;
-  Rows rows_;
-  OwnedTensor q_, bias_;
-  std::vector<OwnedTensor> keys_, values_;
-  std::vector<KeySegment> segments_;
-  AttentionArgs args_;
-};
-
-// Every provider that can; returns how many could.
-int check_all(Gpu& gpu, const AttentionProblem& p, Rows rows = Rows::dense,
-              const AttentionTiles* tiles = nullptr) {
-  const Expected expected = oracle(p);
-  OnGpu on(gpu, p, rows);
-  on.args().tiles = tiles;
-  int count = 0;
-  for (const AttentionProvider provider : kProviders) {
-    // cuDNN has no plan for some shapes and tests of its own.
-    if (provider == AttentionProvider::cudnn || !on.can(provider)) continue;
-    CAPTURE(cuda::name(provider));
-    CAPTURE(name(p.spec.dtype));
-    CAPTURE(p.spec.queries);
-    CAPTURE(p.spec.keys());
-    CAPTURE(p.spec.heads);
-    CAPTURE(p.spec.dim);
-    CHECK(worst(p, on.run(provider), expected) < 1.0);
-    ++count;
-  }
-  return count;
-}
-
-bool hopper(Gpu& gpu) {
-  return gpu.queue().info().compute_major == 9 && gpu.queue().info().compute_minor == 0;
-}
-
-struct Tiles {
-  std::vector<int64_t> offsets{0};
-  std::vector<int32_t> keys;
-  AttentionTiles view() const { return {offsets, keys}; }
-};
-
-// keep(head, query tile, key tile); the oracle's mask goes into the problem.
-template <class Keep>
-Tiles make_tiles(AttentionProblem& p, Keep keep) {
-  const int64_t queries = p.spec.queries, keys = p.spec.keys();
-  Tiles tiles;
-  p.visible.assign(static_cast<size_t>(p.spec.heads * queries * keys), 0);
-  for (int64_t head = 0; head < p.spec.heads; ++head) {
-    for (int64_t i = 0; i * kTile < queries; ++i) {
-      for (int64_t j = 0; j * kTile < keys; ++j) {
-        if (!keep(head, i, j)) continue;
-        tiles.keys.push_back(static_cast<int32_t>(j));
-        for (int64_t query = i * kTile; query < std::min(queries, (i + 1) * kTile); ++query)
-          for (int64_t key = j * kTile; key < std::min(keys, (j + 1) * kTile); ++key)
-            p.visible[static_cast<size_t>((head * queries + query) * keys + key)] = 1;
-      }
-      tiles.offsets.push_back(static_cast<int64_t>(tiles.keys.size()));
-    }
-  }
-  return tiles;
-}
-
-}  // namespace
 
 TEST_CASE("attention on the GPU: lengths around the edges of tiles") {
   Gpu gpu;
@@ -449,10 +294,73 @@ TEST_CASE("attention on the GPU: a scale may be zero or negative") {
 
 TEST_CASE("attention on the GPU: a provider that cannot says why") {
   Gpu gpu;
-  const AttentionProblem p({DType::f32, 4, 1, 520, {10}});
+  const AttentionProblem p({DType::f32, 4, 1, 520, {10, 3}});
   OnGpu on(gpu, p, Rows::dense);
   CHECK_THROWS_AS(on.run(AttentionProvider::mma), Error);
+  CHECK_THROWS_AS(on.run(AttentionProvider::plain), Error);
   CHECK_THROWS_AS(on.run(AttentionProvider::automatic), Error);
+}
+
+TEST_CASE("attention on the GPU by products agrees with the oracle") {
+  Gpu gpu;
+  for (const DType dtype : kComputeTypes)
+    for (const int64_t dim : {40, 513, 1024})
+      for (const int64_t keys : {7, 129, 300})
+        for (const int64_t heads : {1, 2})
+          for (const Rows rows : {Rows::dense, Rows::strided}) {
+            CAPTURE(name(dtype));
+            CAPTURE(dim);
+            CAPTURE(keys);
+            CAPTURE(heads);
+            const AttentionProblem p({dtype, 70, heads, dim, {keys}});
+            const Expected expected = oracle(p);
+            OnGpu on(gpu, p, rows);
+            const Answer got = on.run(AttentionProvider::products);
+            CHECK(worst(p, got, expected) < 1.0);
+            // Parts of 3 queries, the last one of 1.
+            const Answer parts = on.run_by([&] {
+              cuda::attention_by_products(on.args(), gpu.queue(), 3 * 4 * ((keys + 7) / 8 * 8));
+            });
+            CHECK(worst(p, parts, expected) < 1.0);
+            const Answer again =
+                on.run(dim > 512 ? AttentionProvider::automatic : AttentionProvider::products);
+            CHECK(same_bits(got.out, again.out));
+            CHECK(same_bits(got.lse, again.lse));
+          }
+}
+
+TEST_CASE("attention on the GPU by products: one query, one key, an empty segment, NaN") {
+  Gpu gpu;
+  for (const DType dtype : kComputeTypes) {
+    for (const auto& segments : std::vector<std::vector<int64_t>>{{1}, {0, 9}, {130, 0}})
+      for (const int64_t queries : {1, 5}) {
+        const AttentionProblem p({dtype, queries, 1, 1024, segments});
+        OnGpu on(gpu, p, Rows::dense);
+        CHECK(worst(p, on.run(AttentionProvider::automatic), oracle(p)) < 1.0);
+      }
+    AttentionProblem p({dtype, 8, 1, 1024, {100}});
+    const int64_t at = 3 * p.wide + 2;  // query 3
+    if (dtype == DType::f32)
+      p.matrices[0].as<float>()[at] = std::nanf("");
+    else
+      p.matrices[0].as<bf16>()[at] = to_bf16(std::nanf(""));
+    OnGpu on(gpu, p, Rows::dense);
+    const Answer got = on.run(AttentionProvider::automatic);
+    CHECK(std::isnan(element(got.out, 3, 0)));
+    CHECK(std::isfinite(element(got.out, 4, 0)));
+  }
+}
+
+TEST_CASE("attention on the GPU by products: what it cannot do is refused") {
+  Gpu gpu;
+  const AttentionProblem two({DType::f32, 4, 1, 1024, {10, 3}});
+  const AttentionProblem biased({DType::f32, 4, 1, 1024, {10}, {0.5f}});
+  const AttentionProblem dense({DType::f32, 4, 1, 1024, {10}, {}, true});
+  for (const AttentionProblem* p : {&two, &biased, &dense}) {
+    OnGpu on(gpu, *p, Rows::dense);
+    CHECK_FALSE(on.can(AttentionProvider::products));
+    CHECK_THROWS_AS(on.run(AttentionProvider::automatic), Error);
+  }
 }
 
 }  // namespace longtake::testing

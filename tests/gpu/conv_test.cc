@@ -152,6 +152,42 @@ TEST_CASE("gpu conv by cudnn agrees with the oracle where cuDNN takes it") {
   CHECK((done == asked || !why.empty()));
 }
 
+TEST_CASE("gpu conv by rows agrees with the oracle where cuDNN would be taken") {
+  Gpu gpu;
+  for (const DType frames : kComputeTypes)
+    for (const int64_t in : {8, 16, 40})
+      for (const int64_t out : {33, 96}) {
+        check_causal(gpu, Problem({3, 5, 7, in, out, 3, 3, 3}, DType::bf16, true), false, frames,
+                     cuda::ConvProvider::rows);
+        check_causal(gpu, Problem({2, 6, 5, in, out, 3, 1, 1}, DType::bf16, true), true, frames,
+                     cuda::ConvProvider::rows);
+      }
+}
+
+// Sums at an address that is no multiple of 16 bytes are the same ones.
+TEST_CASE("gpu conv chooses the same provider on every call with one shape") {
+  Gpu gpu;
+  const Problem p({1, 9, 13, 16, 40, 1, 3, 3}, DType::bf16, true);
+  const OwnedTensor x = gpu.up(in_type(p.x, DType::bf16));
+  const ConstTensor frame = x.view().reshape({9, 13, 16});
+  const auto packed = cuda::pack_conv(p.weight, p.bias, DType::bf16, gpu.stream());
+  const auto& weight = static_cast<const cuda::PackedConv&>(*packed);
+  const auto run = [&](int64_t offset, cuda::ConvProvider provider) {
+    OwnedTensor wide(DType::f32, {9 * 13 * 40 + 4}, gpu.stream().device());
+    const Tensor to(wide.as<float>() + offset, DType::f32, Shape{9, 13, 40}, gpu.stream().device());
+    cuda::conv({&frame, 1}, weight, {1, 3, 3, 1}, {1, 1, 1, 1}, false, to, gpu.stream(), provider);
+    return gpu.down(to);
+  };
+  const cuda::DnnConvSize size{1, 9, 13, 16, 40, 3, 3, 1, 1, 1, 1, 1, 9, 13};
+  const bool by_dnn = gpu.queue().dnn().has_plan(size);
+  MESSAGE("cuDNN ", by_dnn ? "has a plan" : gpu.queue().dnn().why_not());
+  const auto expected = run(0, by_dnn ? cuda::ConvProvider::cudnn : cuda::ConvProvider::rows);
+  // A product's algorithm may depend on the alignment.
+  for (const int64_t offset : {0, 0, 1, 2, 3})
+    if (by_dnn || offset == 0)
+      CHECK(same_bits(expected, run(offset, cuda::ConvProvider::automatic)));
+}
+
 TEST_CASE("gpu conv takes frames in bf16 as well") {
   Gpu gpu;
   for (const int64_t in : {1, 3, 4, 8, 12, 16, 40, 96})
