@@ -22,9 +22,9 @@ void conv(std::span<const ConstTensor> frames, const ConvWeights& weights, Paddi
           bool accumulate, Tensor y, StreamRef stream);
 // rows: what each output position sees is written into the rows of a matrix, part by part, and
 // multiplied by the weights; takes everything. direct: 3 x 3 kernels of stride 1 with few output
-// channels (conv_direct.cuh). cudnn: bf16 weights and a multiple of 8 input channels. automatic: the
-// direct one where it can, for bf16 to more channels cuDNN where it has a plan, else rows; which
-// depends on the sizes and the library alone.
+// channels (conv_direct.cuh). cudnn: bf16 weights and a multiple of 8 input channels. automatic:
+// the direct one where it can, for bf16 to more channels cuDNN where it has a plan, else rows;
+// which depends on the sizes and the library alone.
 enum class ConvProvider { automatic, rows, direct, cudnn };
 const char* name(ConvProvider provider);
 
