@@ -42,9 +42,9 @@ latents_of() {  # latents_of RUN: the hash in its report
 
 # One rank against two that share the GPU: the same latents. Messages go through the loopback.
 ranks() {
-  local common=(generate configs/demo/short.yaml --device cuda --latents-only --seed 1 -q)
+  local common=(generate configs/demo/run.yaml --device cuda --latents-only --seed 1 -q)
   "$longtake" "${common[@]}" --output "$scratch/one" || return 1
-  "$longtake" "${common[@]}" --output "$scratch/two" --transport loopback --stages 2 || return 1
+  "$longtake" "${common[@]}" --output "$scratch/two" --transport loopback --stages 2 --branches 1 || return 1
   local one two
   one=$(latents_of "$scratch/one") two=$(latents_of "$scratch/two")
   echo "one rank $one, two ranks $two"
