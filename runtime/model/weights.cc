@@ -90,6 +90,17 @@ struct Weights::Files {
   std::filesystem::path path;
   std::vector<std::unique_ptr<SafetensorsFile>> files;
   std::map<std::string, Location> tensors;  // by diffusers name
+  // What a matrix is packed from on the host: memory whose pages are made once, not for each.
+  Buffer staging;
+
+  Tensor staged(DType dtype, const Shape& shape) {
+    const size_t bytes = static_cast<size_t>(shape.numel()) * size_bytes(dtype);
+    if (staging.bytes() < bytes) {
+      staging = Buffer();  // before the larger one comes
+      staging = Buffer(bytes);
+    }
+    return Tensor(staging.data(), dtype, shape);
+  }
 
   Location at(const std::string& name) const {
     const auto found = tensors.find(name);
@@ -215,11 +226,20 @@ Linear Weights::linear(const std::string& prefix, int64_t out, int64_t in, bool 
   const Shape& stored = at.entry->shape;
   if (stored.rank() < 2 || stored[0] != out || stored.inner_numel() != in)
     check_shape(at, {out, in});
-  const OwnedTensor weight = read_tensor(at, stored_dtype(at), stream);
   OwnedTensor bias_values;
   if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, stream);
-  return Linear(weight.view().reshape({out, in}), bias ? bias_values.view() : ConstTensor{},
-                compute, stream);
+  OwnedTensor on_gpu;
+  ConstTensor weight;
+  if (stream.on_gpu()) {
+    on_gpu = read_tensor(at, stored_dtype(at), stream);
+    weight = on_gpu;
+  } else {
+    const Tensor staged = files_->staged(stored_dtype(at), stored);
+    read_range(at, 0, staged.numel(), staged.dtype, staged.data, stream.pool());
+    weight = staged;
+  }
+  return Linear(weight.reshape({out, in}), bias ? bias_values.view() : ConstTensor{}, compute,
+                stream);
 }
 
 }  // namespace longtake

@@ -187,7 +187,12 @@ void LatentStore::reopen(const std::string& text) {
   head_ = log.head;
   epoch_ = log.records.empty() ? 1 : log.records.back().epoch + 1;
   log_ = std::make_unique<OpenFile>(run_ / "COMMIT", O_WRONLY | O_APPEND, ExitCode::io);
-  if (log_->size() == log.valid_bytes) return;
+  if (log_->size() == log.valid_bytes) {
+    // A process that was killed between writing its last line and syncing it left a line that holds
+    // but that a power cut could still take: nothing may be removed on its word before it is safe.
+    log_->sync();
+    return;
+  }
   notice_ += fmt::format("{}{}: {}; an interrupted commit of {} bytes was dropped",
                          notice_.empty() ? "" : "\n", (run_ / "COMMIT").string(), log.problem,
                          log_->size() - log.valid_bytes);

@@ -61,6 +61,8 @@ struct Killer {
     ++runs;
     std::string story, problem;
     for (int n = 1 + below(6); n > 0 && left > 0 && problem.empty(); --n) {
+      std::error_code error;
+      if (fs::exists(run / "report.json", error)) break;  // the kill came too late
       const Layout on = layout();
       const bool by_name = seen.blocks > 0 && below(2) == 0;
       Job job(by_name ? subject.resume(run, on) : subject.generate(run, on), {}, subject.log());

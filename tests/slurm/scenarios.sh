@@ -186,12 +186,21 @@ full_disk() {
   expect_end "$job" COMPLETED 0 && expect_text "$job" "going on with" && expect_hash "$disk/run"
 }
 
+signal_ranks() {  # SIGNAL RUN: the processes of longtake that write it
+  local process
+  for process in $(pgrep -x longtake); do
+    if tr '\0' '\n' <"/proc/$process/cmdline" | grep -qxF "$2"; then kill "-$1" "$process"; fi
+  done
+}
+
 two_writers() {
   local run=$folder/writers first second
   first=$(submit "$run" srun "${two[@]}")
   await 60 "$run in progress" in_progress "$run" || return 1
+  signal_ranks STOP "$run" # so that it does not end meanwhile
   second=$(submit "$run" srun "${one[@]}")
   expect_end "$second" FAILED 73 && expect_text "$second" "is being written by another process" || return 1
+  signal_ranks CONT "$run"
   expect_end "$first" COMPLETED 0 && expect_hash "$run"
 }
 
