@@ -20,7 +20,9 @@ std::unique_ptr<Linear::Packed> pack_linear(ConstTensor weight, ConstTensor bias
 void linear(const LinearArgs& args, const Linear& weight, StreamRef stream);
 
 // gelu in the product's own epilogue, when y is bf16: it saves a pass over y and is evaluated in
-// bf16: the product is rounded before the bias is added. On from the start; f32 never uses it.
+// bf16, less exactly than the f32 sum
+// followed by gelu: tests/gpu/linear_test.cc says by how much it may differ. On from the start; f32
+// never uses it.
 void fuse_gelu(bool on);
 
 }  // namespace longtake::cuda
