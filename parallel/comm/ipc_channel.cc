@@ -33,6 +33,7 @@ std::unique_ptr<Transport> make_ipc_transport(std::unique_ptr<Transport>, cuda::
 #include <thread>
 #include <vector>
 
+#include "parallel/comm/edge_channel.h"
 #include "parallel/comm/edge_notes.h"
 #include "parallel/comm/gpu_event.h"
 
@@ -243,32 +244,6 @@ class ReceiverEnd : public End {
   std::unique_ptr<ReceiveChannel> opened_;
 };
 
-class IpcSend : public SendChannel {
- public:
-  explicit IpcSend(SenderEnd& end) : end_(end) {}
-  void* acquire(const std::string& what) override { return end_.acquire(what); }
-  void send(size_t bytes) override { end_.send(bytes); }
-  void flush(const std::string& what) override { end_.flush(what); }
-  Device device() const override { return end_.device(); }
-
- private:
-  SenderEnd& end_;
-};
-
-class IpcReceive : public ReceiveChannel {
- public:
-  explicit IpcReceive(ReceiverEnd& end) : end_(end) {}
-  const void* receive(size_t bytes, const std::string& what) override {
-    return end_.receive(bytes, what);
-  }
-  void release() override { end_.release(); }
-  bool arrived() override { return end_.arrived(); }
-  Device device() const override { return end_.device(); }
-
- private:
-  ReceiverEnd& end_;
-};
-
 class IpcTransport : public Transport {
  public:
   IpcTransport(std::unique_ptr<Transport> control, cuda::Stream& compute, Deadline deadline)
@@ -295,14 +270,14 @@ class IpcTransport : public Transport {
   std::unique_ptr<SendChannel> open_send(int to, int tag, size_t bytes, int depth) override {
     compute_.make_current();
     senders_.push_back(std::make_unique<SenderEnd>(context_, compute_, to, tag, bytes, depth));
-    return std::make_unique<IpcSend>(*senders_.back());
+    return std::make_unique<SendOf<SenderEnd> >(*senders_.back());
   }
   std::unique_ptr<ReceiveChannel> open_receive(int from, int tag, size_t bytes,
                                                int depth) override {
     compute_.make_current();
     receivers_.push_back(
         std::make_unique<ReceiverEnd>(context_, compute_, from, tag, bytes, depth));
-    return std::make_unique<IpcReceive>(*receivers_.back());
+    return std::make_unique<ReceiveOf<ReceiverEnd> >(*receivers_.back());
   }
 
   void ready() override {

@@ -31,6 +31,7 @@ std::unique_ptr<Transport> make_nccl_transport(std::unique_ptr<Transport>, cuda:
 #include <tuple>
 #include <vector>
 
+#include "parallel/comm/edge_channel.h"
 #include "parallel/comm/edge_notes.h"
 #include "parallel/comm/gpu_event.h"
 #include "parallel/comm/nccl_library.h"
@@ -249,32 +250,6 @@ class ReceiverEnd : public End {
   int64_t issued_ = 0, released_ = 0;
 };
 
-class NcclSend : public SendChannel {
- public:
-  explicit NcclSend(SenderEnd& end) : end_(end) {}
-  void* acquire(const std::string& what) override { return end_.acquire(what); }
-  void send(size_t bytes) override { end_.send(bytes); }
-  void flush(const std::string& what) override { end_.flush(what); }
-  Device device() const override { return end_.device(); }
-
- private:
-  SenderEnd& end_;
-};
-
-class NcclReceive : public ReceiveChannel {
- public:
-  explicit NcclReceive(ReceiverEnd& end) : end_(end) {}
-  const void* receive(size_t bytes, const std::string& what) override {
-    return end_.receive(bytes, what);
-  }
-  void release() override { end_.release(); }
-  bool arrived() override { return end_.arrived(); }
-  Device device() const override { return end_.device(); }
-
- private:
-  ReceiverEnd& end_;
-};
-
 // All at once, each in a thread of its own: one after the other they could wait for each other.
 // False if they did not end in time; then nothing of theirs may be freed.
 bool abort_all(const std::vector<ncclComm_t>& communicators) {
@@ -315,7 +290,7 @@ class NcclTransport : public Transport {
     compute_.make_current();
     senders_.push_back(std::make_unique<SenderEnd>(context_, compute_, to, tag, bytes, depth));
     opening_.push_back(senders_.back().get());
-    return std::make_unique<NcclSend>(*senders_.back());
+    return std::make_unique<SendOf<SenderEnd> >(*senders_.back());
   }
 
   std::unique_ptr<ReceiveChannel> open_receive(int from, int tag, size_t bytes,
@@ -324,7 +299,7 @@ class NcclTransport : public Transport {
     receivers_.push_back(
         std::make_unique<ReceiverEnd>(context_, compute_, from, tag, bytes, depth));
     opening_.push_back(receivers_.back().get());
-    return std::make_unique<NcclReceive>(*receivers_.back());
+    return std::make_unique<ReceiveOf<ReceiverEnd> >(*receivers_.back());
   }
 
   void ready() override {
