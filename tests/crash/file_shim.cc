@@ -4,6 +4,7 @@
 //   CRASH_FOLDER   only files below it count (an absolute path without links)
 //   CRASH_RANK     only this rank of an MPI job counts (default: every process)
 //   CRASH_KILL     N:before | N:after | N:half    (half: only half of a write is done)
+//                  N:state  after the n-th line of COMMIT that names a state is written, not synced
 //   CRASH_ERROR    N:EIO | N:ENOSPC | N:EDQUOT | N:SHORT, and :sticky for all calls from N on
 //   CRASH_LIST     FILE: one line per call, "N name path"
 //   CRASH_RECORD   FILE: all calls with their data, see record.h
@@ -23,6 +24,7 @@
 
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/crash/record.h"
@@ -32,7 +34,7 @@
 namespace longtake::crash {
 namespace {
 
-enum class When { never, before, after, half };
+enum class When { never, before, after, half, state_line };
 
 std::string text_of(const char* name) {
   const char* text = ::getenv(name);
@@ -55,6 +57,7 @@ struct Settings {
     kill_at = ::atol(kill.c_str());
     if (kill_at > 0)
       when = kill.find(":half") != std::string::npos    ? When::half
+             : kill.find(":state") != std::string::npos ? When::state_line
              : kill.find(":after") != std::string::npos ? When::after
                                                         : When::before;
     error_at = ::atol(error_text.c_str());
@@ -163,11 +166,20 @@ class Counted {
       put(s.record, data, bytes);
     }
     if ((s.when == When::after || s.when == When::half) && number_ == s.kill_at) die();
+    if (s.when == When::state_line && names_a_state(data, bytes)) {
+      static long lines = 0;
+      if (++lines == s.kill_at) die();
+    }
     errno = error;
   }
   bool active() const { return active_; }
 
  private:
+  bool names_a_state(const void* data, uint64_t bytes) const {
+    return call_ == Call::write && path_.ends_with("/COMMIT") &&
+           std::string_view(static_cast<const char*>(data), bytes).find("\"state\"") !=
+               std::string_view::npos;
+  }
   bool hit() const {
     const Settings& s = settings();
     return active_ && s.error_at > 0 && (s.sticky ? number_ >= s.error_at : number_ == s.error_at);

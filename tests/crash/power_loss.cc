@@ -49,7 +49,8 @@ std::string check_image(const fs::path& run, long reported, const RunIdentity& i
   return "";
 }
 
-// A run that was killed before, so that its second start is recorded too.
+// A run that was killed before, so that its second start is recorded too: just when a state's line
+// was written and not synced, which the second start must not trust more than the disk does.
 std::vector<Recorded> record(const Subject& subject, const fs::path& folder) {
   const fs::path file = subject.folder("record");
   const Words variables{"CRASH_RECORD=" + file.string()};
@@ -60,7 +61,7 @@ std::vector<Recorded> record(const Subject& subject, const fs::path& folder) {
     return Job(subject.generate(folder / "run", {2, true}), shim(folder, all), subject.log())
         .wait();
   };
-  const Ended killed = start({"CRASH_KILL=700:after"});
+  const Ended killed = start({"CRASH_KILL=8:state"});
   LT_CHECK(killed.signal == 9, "the first half: {}", describe(killed));
   const Ended ended = start({});
   LT_CHECK(ended.code == 0, "the second half: {}", describe(ended));
