@@ -26,6 +26,11 @@ void check_available(const RunConfig& config) {
   if (config.parallel.workers > 0)
     fail(ExitCode::usage, "parallel.workers: attention workers are not in this version, found {}",
          config.parallel.workers);
+  const TransportChoice transport = config.parallel.transport;
+  const bool between_gpus = transport == TransportChoice::ipc || transport == TransportChoice::nccl;
+  if (between_gpus && config.device != DeviceChoice::cuda)
+    fail(ExitCode::usage, "parallel.transport: {} needs --device cuda",
+         transport == TransportChoice::ipc ? "ipc" : "nccl");
   (void)choose_offload(config.offload, config.device, 0);
 }
 

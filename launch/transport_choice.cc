@@ -78,13 +78,7 @@ DataPathChoice choose_path(TransportChoice asked, const DataPathLimits& limits) 
 
 DataPath choose_transport(const RunConfig& config, Comm& comm) {
   const TransportChoice asked = config.parallel.transport;
-  if (comm.ranks() == 1) return DataPath::mpi;
-  if (config.device != DeviceChoice::cuda) {
-    if (asked == TransportChoice::nccl || asked == TransportChoice::ipc)
-      fail(ExitCode::usage, "parallel.transport: {} needs --device cuda",
-           asked == TransportChoice::nccl ? "nccl" : "ipc");
-    return DataPath::mpi;
-  }
+  if (comm.ranks() == 1 || config.device != DeviceChoice::cuda) return DataPath::mpi;
   const DataPathChoice choice = choose_path(asked, find_limits(comm));
   if (choice.failed) fail(ExitCode::usage, "{}", choice.why);
   constexpr const char* kSays[] = {"through host memory and MPI", "by copy engines (ipc)",

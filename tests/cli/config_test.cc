@@ -158,6 +158,8 @@ TEST_CASE("what this version does not have is refused, not ignored") {
   if (cuda::devices().empty())
     folder.check_refused(kGood, {"device cuda", "no GPU can be used"}, {"--device", "cuda"});
   folder.check_refused(kGood, {"parallel.workers"}, {"--workers", "2"});
+  folder.check_refused(kGood, {"parallel.transport: ipc needs --device cuda"},
+                       {"--device", "cpu", "--transport", "ipc"});
   folder.check_refused(kGood, {"offload: on is for GPUs"}, {"--device", "cpu", "--offload", "on"});
   folder.check_refused(kGood, {"4 stages x 1 branches need 4 ranks, this job has 1"},
                        {"--stages", "4", "--branches", "1"});
