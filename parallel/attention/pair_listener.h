@@ -1,0 +1,75 @@
+// How pipeline ranks and attention workers find and trust each other: an address file (mode 0600)
+// with a secret token, TCP, and a proof of the token both ways before anything else is read.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/attention/pair_link.h"
+
+namespace longtake {
+
+using WorkerToken = std::array<std::byte, 32>;
+WorkerToken random_token();
+
+struct PairAddress {
+  int rank = 0;
+  std::string host;
+  uint16_t port = 0;
+};
+
+// RUN/workers.addr: one line for the token and one per rank. Written whole or not at all.
+struct AddressFile {
+  WorkerToken token{};
+  std::vector<PairAddress> ranks;
+};
+void write_address_file(const std::filesystem::path& path, const AddressFile& addresses);
+// Errors name the line; a file that others may read is refused.
+AddressFile read_address_file(const std::filesystem::path& path);
+
+// What a worker says of itself; the rank refuses it unless `numerics` is its own.
+struct WorkerHello {
+  std::string numerics;  // version, device, instruction set: equal text, equal bits
+  std::string host;
+  int64_t process = 0;
+  uint64_t instance = 0;  // drawn by the worker when it starts: tells a second one from a reconnect
+};
+
+// A rank's door. Used by one thread; never waits.
+class PairListener {
+ public:
+  // Listens on all interfaces at a free port. `terms.epoch` is that of the first session.
+  PairListener(const WorkerToken& token, const std::string& numerics, const PairTerms& terms);
+  ~PairListener();
+  PairListener(const PairListener&) = delete;
+  PairListener& operator=(const PairListener&) = delete;
+
+  uint16_t port() const;
+  struct Joined {
+    WorkerHello hello;
+    std::unique_ptr<PairLink> link;
+  };
+  // The workers that have proved the token and agreed to the terms since the last call.
+  std::vector<Joined> pump();
+  void add_waits(std::vector<pollfd>& out) const;
+  // When pump() has something to do even if nothing is readable: a proof that is overdue.
+  std::chrono::milliseconds next_deadline() const;
+  int64_t refused() const;  // connections turned away so far
+  void close();             // no new ones; links that were made stay
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The worker's end. Waits for at most `deadline`; errors: nobody there, token refused, other
+// numerics, with what was expected and found.
+std::unique_ptr<PairLink> connect_pair(const PairAddress& address, const WorkerToken& token,
+                                       const WorkerHello& hello,
+                                       std::chrono::milliseconds deadline);
+
+}  // namespace longtake
