@@ -8,7 +8,7 @@ packages=(
   g++ cmake ninja-build pkg-config ccache
   openmpi-bin libopenmpi-dev
   libdnnl-dev libfmt-dev libspdlog-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev
-  libhdf5-dev libpng-dev zlib1g-dev libssl-dev
+  libhdf5-dev libpng-dev zlib1g-dev libssl-dev libxxhash-dev
   libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
   libsentencepiece-dev libutf8proc-dev
   doctest-dev
