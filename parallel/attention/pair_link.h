@@ -42,7 +42,9 @@ class PairLink {
   // Queues a message and, for a task or an answer, its payload from its slot, which stays as it is
   // until the peer has answered (a task's) or the slot is used again (an answer's).
   virtual void post(const PairMessage& message) = 0;
-  // Sends and receives what can be without waiting; the complete messages, in order.
+  // Sends and receives what can be without waiting; the complete messages, in order, except that
+  // heartbeats do not wait for payloads. What came before a failure is returned before it is
+  // thrown.
   virtual std::vector<PairMessage> pump() = 0;
   // Appends what to poll for before pump() makes sense again.
   virtual void add_waits(std::vector<pollfd>& out) const = 0;
