@@ -43,7 +43,9 @@ struct WorkerHello {
 class PairListener {
  public:
   // Listens on all interfaces at a free port. `terms.epoch` is that of the first session.
-  PairListener(const WorkerToken& token, const std::string& numerics, const PairTerms& terms);
+  // Payloads of workers on this host go through shared memory where that can be had and is allowed.
+  PairListener(const WorkerToken& token, const std::string& numerics, const PairTerms& terms,
+               bool allow_shared_memory = true);
   ~PairListener();
   PairListener(const PairListener&) = delete;
   PairListener& operator=(const PairListener&) = delete;
@@ -56,9 +58,10 @@ class PairListener {
   // The workers that have proved the token and agreed to the terms since the last call.
   std::vector<Joined> pump();
   void add_waits(std::vector<pollfd>& out) const;
-  // When pump() has something to do even if nothing is readable: a proof that is overdue.
+  // When pump() has something to do even if nothing is readable: a proof that is overdue. At most
+  // an hour.
   std::chrono::milliseconds next_deadline() const;
-  int64_t refused() const;  // connections turned away so far
+  int64_t refused() const;  // connections that came to nothing so far
   void close();             // no new ones; links that were made stay
 
  private:
