@@ -1,6 +1,7 @@
 #include "runtime/exec/executor.h"
 
 #include <algorithm>
+#include <deque>
 #include <optional>
 
 #include "kernels/copy.h"
@@ -306,14 +307,26 @@ void Executor::issue(const Forward& i) {
   visit.grid = parts_.model->grid_of(latent_shape(own + skipped));
   visit.prefix_frames = i.prefix ? c : 0;
   visit.suffix_frames = i.suffix ? std::min(c, own_frames(i.suffix->block)) : 0;
+  visit.exchange = parts_.exchange;
+  visit.key.block = static_cast<int32_t>(i.block.value);
+  visit.key.step = static_cast<int32_t>(i.step.value);
   const int64_t prompt = parts_.prompt_of(i.block);
   features_.begin_visit(i, next_visit_ ? &*next_visit_ : nullptr);
+  std::deque<VisitCache> caches;
+  std::vector<StageModel::BranchVisit> visits;
   for (size_t b = 0; b < branches_.size(); ++b) {
-    VisitCache cache(features_, i, static_cast<int64_t>(b), head_rows, tail_rows,
-                     skipped * tokens_per_frame_);
-    visit.features = &cache;
-    parts_.model->forward(i.step.value, branches_[b], prompt, visit, x(b, i.block), stream_);
-    if (parts_.transport) parts_.transport->progress();
+    visit.features = &caches.emplace_back(features_, i, static_cast<int64_t>(b), head_rows,
+                                          tail_rows, skipped * tokens_per_frame_);
+    visit.key.branch = static_cast<uint8_t>(branches_[b]);
+    visits.push_back({branches_[b], visit, x(b, i.block)});
+  }
+  if (parts_.exchange) {
+    parts_.model->forward_in_turn(i.step.value, prompt, visits, stream_);
+  } else {
+    for (const StageModel::BranchVisit& of : visits) {
+      parts_.model->forward(i.step.value, prompt, of, stream_);
+      if (parts_.transport) parts_.transport->progress();
+    }
   }
   features_.end_visit();
   // Blocks are finished in order: no later one asks for an earlier prompt.

@@ -31,6 +31,7 @@ struct ExecutorParts {
   StageModel* model = nullptr;
   const Solver* solver = nullptr;
   Transport* transport = nullptr;              // may be null for one rank
+  AttentionExchange* exchange = nullptr;       // null: self-attention is computed here
   SideCopies* offload = nullptr;               // features lie in host memory; null: beside the rest
   std::function<void(BlockId, Tensor)> noise;  // f32 [channels, frames, h, w]
   std::function<int64_t(BlockId)> prompt_of;

@@ -53,20 +53,42 @@ void StageModel::embed(int64_t step, ConstTensor latent, Tensor x, StreamRef str
   expert(step, stream).transformer->embed(latent, x, stream);
 }
 
-void StageModel::forward(int64_t step, Branch branch, int64_t prompt, Visit visit, Tensor x,
+void StageModel::fill_in(Expert& e, int64_t step, int64_t prompt, BranchVisit& visit,
                          StreamRef stream) {
-  Expert& e = expert(step, stream);
-  const std::pair<int, int64_t> key{branch, branch == conditional ? prompt : 0};
+  const std::pair<int, int64_t> key{visit.branch, visit.branch == conditional ? prompt : 0};
   auto text = e.text.find(key);
   if (text == e.text.end()) {
-    const OwnedTensor& rows = branch == conditional
+    const OwnedTensor& rows = visit.branch == conditional
                                   ? prompts_.positive.at(static_cast<size_t>(prompt))
                                   : prompts_.negative;
-    text = e.text.emplace(key, e.transformer->text_context(units(branch), rows, stream)).first;
+    text =
+        e.text.emplace(key, e.transformer->text_context(units(visit.branch), rows, stream)).first;
   }
-  visit.modulation = &modulation(e, step, stream);
-  visit.text = &text->second;
-  e.transformer->forward(units(branch), x, visit, stream);
+  visit.visit.modulation = &modulation(e, step, stream);
+  visit.visit.text = &text->second;
+}
+
+void StageModel::forward(int64_t step, int64_t prompt, BranchVisit visit, StreamRef stream) {
+  Expert& e = expert(step, stream);
+  fill_in(e, step, prompt, visit, stream);
+  e.transformer->forward(units(visit.branch), visit.x, visit.visit, stream);
+}
+
+void StageModel::forward_in_turn(int64_t step, int64_t prompt, std::span<BranchVisit> visits,
+                                 StreamRef stream) {
+  Expert& e = expert(step, stream);
+  std::vector<Transformer::Pass> passes;
+  for (size_t i = 0; i < visits.size(); ++i) {
+    fill_in(e, step, prompt, visits[i], stream);
+    passes.push_back(
+        e.transformer->begin(units(visits[i].branch), visits[i].x, visits[i].visit, i, stream));
+  }
+  for (size_t under_way = passes.size(); under_way > 0;)
+    std::erase_if(passes, [&](Transformer::Pass& pass) {
+      if (e.transformer->advance(pass, stream)) return false;
+      --under_way;
+      return true;
+    });
 }
 
 void StageModel::forget_prompts_before(int64_t prompt) {

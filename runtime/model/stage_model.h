@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -52,9 +53,17 @@ class StageModel {
 
   // latent f32 [channels, frames, height, width] -> x f32 [tokens, dim]; first stage only.
   void embed(int64_t step, ConstTensor latent, Tensor x, StreamRef stream);
-  // This stage's layers on x in place. visit.modulation and visit.text are filled in here.
-  void forward(int64_t step, Branch branch, int64_t prompt, Visit visit, Tensor x,
-               StreamRef stream);
+  // A visit of one branch; modulation and text are filled in here.
+  struct BranchVisit {
+    Branch branch = conditional;
+    Visit visit;
+    Tensor x;
+  };
+  // This stage's layers on x in place.
+  void forward(int64_t step, int64_t prompt, BranchVisit visit, StreamRef stream);
+  // Both branches in turn, each going on while the other's self-attention is computed elsewhere.
+  void forward_in_turn(int64_t step, int64_t prompt, std::span<BranchVisit> visits,
+                       StreamRef stream);
   // Lets go of what was made for prompts before this one; should one come again, it is made again.
   void forget_prompts_before(int64_t prompt);
   // x -> velocity f32 [channels, frames, height, width]; last stage only.
@@ -71,6 +80,7 @@ class StageModel {
   UnitRange units(Branch branch) const {
     return branch == conditional ? spec_.units.conditional : spec_.units.unconditional;
   }
+  void fill_in(Expert& expert, int64_t step, int64_t prompt, BranchVisit& visit, StreamRef stream);
   const Modulation& modulation(Expert& expert, int64_t step, StreamRef stream);
 
   const ModelFolder& folder_;

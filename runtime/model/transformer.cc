@@ -155,7 +155,8 @@ const RopeTable& Transformer::rope(const TokenGrid& window, StreamRef stream) {
   return ropes_.back().second;
 }
 
-void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamRef stream) {
+Transformer::Pass Transformer::begin(UnitRange units, Tensor x, const Visit& visit,
+                                     size_t workspace, StreamRef stream) {
   LT_CHECK(units_.begin <= units.begin && units.end <= units_.end,
            "sub-layers {} to {} of a stage with {} to {}", units.begin, units.end, units_.begin,
            units_.end);
@@ -167,13 +168,42 @@ void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamR
   TokenGrid window = visit.grid;
   window.frames += visit.prefix_frames + visit.suffix_frames;
   const RopeTable& table = rope(window, stream);
-  const VisitRope positions{table.cosine, table.sine, visit.prefix_frames * frame, x.dim(0),
-                            visit.suffix_frames * frame};
+  Pass pass;
+  pass.units = units;
+  pass.x = x;
+  pass.visit = visit;
+  pass.positions = {table.cosine, table.sine, visit.prefix_frames * frame, x.dim(0),
+                    visit.suffix_frames * frame};
+  pass.workspace = &workspaces_.at(workspace);
+  pass.unit = units.begin;
+  return pass;
+}
+
+bool Transformer::advance(Pass& pass, StreamRef stream) {
+  if (pass.begun) {
+    pass.visit.exchange->finish(*pass.begun, stream);
+    pass.begun.reset();
+    end_attention(pass, stream);
+  }
+  while (pass.unit < pass.units.end) {
+    if (pass.unit % 3 == 0 && pass.visit.exchange) {
+      begin_attention(pass, stream);
+      pass.visit.key.layer = static_cast<int32_t>(pass.unit / 3);
+      pass.begun = pass.visit.exchange->start(pass.attention.args(), pass.visit.key, stream);
+      return true;
+    }
+    forward_unit(pass, stream);
+  }
+  return false;
+}
+
+void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamRef stream) {
+  Pass pass = begin(units, x, visit, 0, stream);
+  const auto key = visit_key(pass, stream);
   const auto work = [&](StreamRef s) {
-    for (int64_t unit = units.begin; unit < units.end; ++unit)
-      forward_unit(unit, units, x, visit, positions, s);
+    while (advance(pass, s)) {
+    }
   };
-  const auto key = visit_key(units, x, visit, positions, stream);
   if (key)
     visits_.run(*key, stream, work);
   else
@@ -181,12 +211,12 @@ void Transformer::forward(UnitRange units, Tensor x, const Visit& visit, StreamR
 }
 
 // All that a visit on a GPU depends on; nothing where replaying it would not pay.
-std::optional<RepeatedWork::Key> Transformer::visit_key(const UnitRange& units, ConstTensor x,
-                                                        const Visit& visit,
-                                                        const VisitRope& positions,
-                                                        StreamRef stream) const {
+std::optional<RepeatedWork::Key> Transformer::visit_key(const Pass& pass, StreamRef stream) const {
+  const UnitRange& units = pass.units;
+  const Visit& visit = pass.visit;
+  const VisitRope& positions = pass.positions;
   constexpr int64_t kMostTokens = 8192;  // above, launches hide behind the kernels
-  if (!stream.on_gpu() || x.dim(0) > kMostTokens) return {};
+  if (!stream.on_gpu() || visit.exchange || pass.x.dim(0) > kMostTokens) return {};
   const auto address = [](const void* p) { return reinterpret_cast<uint64_t>(p); };
   const auto number = [](int64_t n) { return static_cast<uint64_t>(n); };
   RepeatedWork::Key key{number(units.begin),
@@ -196,12 +226,12 @@ std::optional<RepeatedWork::Key> Transformer::visit_key(const UnitRange& units, 
                         number(visit.grid.columns),
                         number(visit.prefix_frames),
                         number(visit.suffix_frames),
-                        address(x.data),
+                        address(pass.x.data),
                         address(positions.cosine.data),
                         address(positions.sine.data),
                         address(visit.modulation),
                         address(visit.modulation->e.view().data),
-                        workspace_.version,
+                        pass.workspace->version,
                         stream.cuda().scratch_version()};
   for (const TextKeys& text : visit.text->layers) {
     if (!text.k) continue;
@@ -215,38 +245,63 @@ std::optional<RepeatedWork::Key> Transformer::visit_key(const UnitRange& units, 
 }
 
 // The modulations of a layer and of the next one lie in the workspace in turn.
-ConstTensor Transformer::layer_modulation(int64_t layer, const Visit& visit, StreamRef stream) {
-  const OwnedTensor& e = visit.modulation->e;
-  OwnedTensor& at = workspace_.modulation[layer % 2];
+ConstTensor Transformer::layer_modulation(int64_t layer, const Pass& pass, StreamRef stream) {
+  const OwnedTensor& e = pass.visit.modulation->e;
+  OwnedTensor& at = pass.workspace->modulation[layer % 2];
   if (!at || at.shape() != e.shape()) {
     at = OwnedTensor(DType::f32, e.shape(), stream.device());
-    ++workspace_.version;
+    ++pass.workspace->version;
   }
   add_rows(e, layers_[static_cast<size_t>(layer)].table, at, stream);
   return at;
 }
 
-NextNorm Transformer::norm_of(int64_t unit, const Visit& visit, StreamRef stream) {
+// Of the unit after the pass's next one.
+NextNorm Transformer::next_norm(const Pass& pass, StreamRef stream) {
+  const int64_t unit = pass.unit + 1;
+  if (unit >= pass.units.end) return {};
   const Layer& layer = layers_[static_cast<size_t>(unit / 3)];
   if (unit % 3 == 1) return layer.cross->norm();
-  if (unit % 3 == 0) return layer.self->norm(layer_modulation(unit / 3, visit, stream), visit);
-  return layer.ffn->norm(workspace_.modulation[unit / 3 % 2], visit);
+  if (unit % 3 == 0) return layer.self->norm(layer_modulation(unit / 3, pass, stream), pass.visit);
+  return layer.ffn->norm(pass.workspace->modulation[unit / 3 % 2], pass.visit);
 }
 
-void Transformer::forward_unit(int64_t unit, const UnitRange& units, Tensor x, const Visit& visit,
-                               const VisitRope& positions, StreamRef stream) {
-  const int64_t index = unit / 3;
+void Transformer::begin_attention(Pass& pass, StreamRef stream) {
+  const int64_t index = pass.unit / 3;
+  const bool first = pass.unit == pass.units.begin;
+  if (first) layer_modulation(index, pass, stream);
+  const ConstTensor modulation = pass.workspace->modulation[index % 2];
+  pass.attention = layers_[static_cast<size_t>(index)].self->prepare(
+      index, pass.x, modulation, pass.visit, pass.positions, !first, *pass.workspace, stream);
+}
+
+void Transformer::end_attention(Pass& pass, StreamRef stream) {
+  const int64_t index = pass.unit / 3;
+  const ConstTensor modulation = pass.workspace->modulation[index % 2];
+  layers_[static_cast<size_t>(index)].self->finish(pass.attention.out, pass.x, modulation,
+                                                   pass.visit, next_norm(pass, stream),
+                                                   *pass.workspace, stream);
+  ++pass.unit;
+}
+
+void Transformer::forward_unit(Pass& pass, StreamRef stream) {
+  if (pass.unit % 3 == 0) {
+    begin_attention(pass, stream);
+    attention(pass.attention.args(), stream);
+    end_attention(pass, stream);
+    return;
+  }
+  const int64_t index = pass.unit / 3;
   const Layer& layer = layers_[static_cast<size_t>(index)];
-  const bool first = unit == units.begin;
-  if (first) layer_modulation(index, visit, stream);
-  const ConstTensor modulation = workspace_.modulation[index % 2];
-  const NextNorm next = unit + 1 < units.end ? norm_of(unit + 1, visit, stream) : NextNorm{};
-  if (unit % 3 == 0)
-    layer.self->forward(index, x, modulation, visit, positions, !first, next, workspace_, stream);
-  else if (unit % 3 == 1)
-    layer.cross->forward(index, x, visit, !first, next, workspace_, stream);
+  const bool first = pass.unit == pass.units.begin;
+  if (first) layer_modulation(index, pass, stream);
+  const ConstTensor modulation = pass.workspace->modulation[index % 2];
+  const NextNorm next = next_norm(pass, stream);
+  if (pass.unit % 3 == 1)
+    layer.cross->forward(index, pass.x, pass.visit, !first, next, *pass.workspace, stream);
   else
-    layer.ffn->forward(x, modulation, visit, !first, next, workspace_, stream);
+    layer.ffn->forward(pass.x, modulation, pass.visit, !first, next, *pass.workspace, stream);
+  ++pass.unit;
 }
 
 void Transformer::head(ConstTensor x, const Modulation& modulation, const TokenGrid& grid,

@@ -2,6 +2,7 @@
 // (wan.md 2.2).
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <span>
@@ -44,6 +45,16 @@ class Transformer {
   void forward(Tensor x, const Visit& visit, StreamRef stream) {
     forward(units_, x, visit, stream);
   }
+
+  // The same in parts, for visits whose self-attention is computed elsewhere (visit.exchange): each
+  // part ends where a self-attention was begun, so that another visit can go on meanwhile. Visits
+  // under way at the same time have different workspaces.
+  class Pass;
+  Pass begin(UnitRange units, Tensor x, const Visit& visit, size_t workspace, StreamRef stream);
+  // False: the visit is done.
+  bool advance(Pass& pass, StreamRef stream);
+  static constexpr size_t kWorkspaces = 2;
+
   // x -> velocity f32 [out_channels, frames, height, width].
   void head(ConstTensor x, const Modulation& modulation, const TokenGrid& grid, Tensor velocity,
             StreamRef stream) const;
@@ -55,13 +66,12 @@ class Transformer {
     std::optional<FeedForward> ffn;
     OwnedTensor table;  // f32 [6 * dim]
   };
-  void forward_unit(int64_t unit, const UnitRange& units, Tensor x, const Visit& visit,
-                    const VisitRope& positions, StreamRef stream);
-  ConstTensor layer_modulation(int64_t layer, const Visit& visit, StreamRef stream);
-  NextNorm norm_of(int64_t unit, const Visit& visit, StreamRef stream);
-  std::optional<RepeatedWork::Key> visit_key(const UnitRange& units, ConstTensor x,
-                                             const Visit& visit, const VisitRope& positions,
-                                             StreamRef stream) const;
+  void forward_unit(Pass& pass, StreamRef stream);
+  void begin_attention(Pass& pass, StreamRef stream);
+  void end_attention(Pass& pass, StreamRef stream);
+  ConstTensor layer_modulation(int64_t layer, const Pass& pass, StreamRef stream);
+  NextNorm next_norm(const Pass& pass, StreamRef stream);
+  std::optional<RepeatedWork::Key> visit_key(const Pass& pass, StreamRef stream) const;
   const RopeTable& rope(const TokenGrid& window, StreamRef stream);
 
   TransformerConfig config_;
@@ -70,9 +80,22 @@ class Transformer {
   std::vector<Layer> layers_;  // [config.layers], empty where another stage owns all of it
   Linear patch_, time_1_, time_2_, time_proj_, text_1_, text_2_, proj_out_;
   OwnedTensor head_table_;  // f32 [2 * dim]
-  LayerWorkspace workspace_;
+  std::array<LayerWorkspace, kWorkspaces> workspaces_;
   RepeatedWork visits_;
   std::vector<std::pair<TokenGrid, RopeTable>> ropes_;  // by window, on the stream's device
+};
+
+// Where a visit stands between two parts.
+class Transformer::Pass {
+  friend class Transformer;
+  UnitRange units;
+  Tensor x;
+  Visit visit;
+  VisitRope positions;
+  LayerWorkspace* workspace = nullptr;
+  int64_t unit = 0;  // next
+  PreparedAttention attention;
+  std::optional<AttentionExchange::Call> begun;  // elsewhere, of `unit`
 };
 
 }  // namespace longtake

@@ -69,9 +69,9 @@ SelfAttention::SelfAttention(const Weights& weights, const std::string& block,
   k_norm_ = weights.read(at + "norm_k.weight", {d}, DType::f32, stream);
 }
 
-void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, const Visit& visit,
-                            const VisitRope& rope, bool normed, const NextNorm& next,
-                            LayerWorkspace& w, StreamRef stream) const {
+PreparedAttention SelfAttention::prepare(int64_t layer, ConstTensor x, ConstTensor modulation,
+                                         const Visit& visit, const VisitRope& rope, bool normed,
+                                         LayerWorkspace& w, StreamRef stream) const {
   const int64_t n = x.dim(0), d = x.dim(1);
   const DType compute = q_.compute();
   const Tensor a = take(w, w.normed, n, d, compute, stream),
@@ -91,30 +91,37 @@ void SelfAttention::forward(int64_t layer, Tensor x, ConstTensor modulation, con
   position(q, q_norm_, rope.prefix_tokens, q);
   position(k, k_norm_, rope.prefix_tokens, k);
 
-  std::array<KeySegment, 3> segments;
-  size_t count = 0;
+  PreparedAttention out;
+  const auto add_segment = [&](ConstTensor keys, ConstTensor values) {
+    out.segments[out.segment_count++] = {by_head(keys, heads_), by_head(values, heads_)};
+  };
   const auto add_neighbour = [&](LayerFeatures f, int64_t tokens, int64_t first,
                                  OwnedTensor& buffer) {
     LT_CHECK(f.k && f.k.shape == Shape({tokens, d}),
              "layer {}: expected features [{}, {}], found {}", layer, tokens, d, f.k.shape.text());
     const Tensor positioned = take(w, buffer, tokens, d, compute, stream);
     position(f.k, k_norm_, first, positioned);
-    segments[count++] = {by_head(positioned, heads_), by_head(f.v, heads_)};
+    add_segment(positioned, f.v);
   };
   if (rope.prefix_tokens > 0)
     add_neighbour(visit.features->prefix(layer), rope.prefix_tokens, 0, w.prefix_k);
-  segments[count++] = {by_head(k, heads_), by_head(v, heads_)};
+  add_segment(k, v);
   if (rope.suffix_tokens > 0)
     add_neighbour(visit.features->suffix(layer), rope.suffix_tokens,
                   rope.prefix_tokens + rope.own_tokens, w.suffix_k);
 
-  const Tensor o = take(w, w.attended, n, d, compute, stream);
-  attention({.q = by_head(q, heads_),
-             .segments = {segments.data(), count},
-             .out = o.reshape({n, heads_, head_dim_}),
-             .scale = attention_scale(head_dim_)},
-            stream);
-  to_stream(o, out_, x, part(modulation, 2, d), visit.modulation->row_index(), next, w, stream);
+  out.q = by_head(q, heads_);
+  out.out = take(w, w.attended, n, d, compute, stream).reshape({n, heads_, head_dim_});
+  out.scale = attention_scale(head_dim_);
+  return out;
+}
+
+void SelfAttention::finish(ConstTensor attended, Tensor x, ConstTensor modulation,
+                           const Visit& visit, const NextNorm& next, LayerWorkspace& w,
+                           StreamRef stream) const {
+  const int64_t n = x.dim(0), d = x.dim(1);
+  to_stream(attended.reshape({n, d}), out_, x, part(modulation, 2, d),
+            visit.modulation->row_index(), next, w, stream);
 }
 
 NextNorm SelfAttention::norm(ConstTensor modulation, const Visit& visit) const {

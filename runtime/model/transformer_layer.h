@@ -2,6 +2,7 @@
 // that a stage can own any contiguous run of them.
 #pragma once
 
+#include <array>
 #include <optional>
 
 #include "kernels/linear.h"
@@ -34,15 +35,31 @@ struct VisitRope {
   int64_t prefix_tokens = 0, own_tokens = 0, suffix_tokens = 0;
 };
 
+// A self-attention with its inputs in the workspace.
+struct PreparedAttention {
+  ConstTensor q;  // compute dtype [tokens, heads, head_dim], positioned
+  std::array<KeySegment, 3> segments;
+  size_t segment_count = 0;
+  Tensor out;  // as q
+  float scale = 1;
+
+  AttentionArgs args() const {
+    return {.q = q, .segments = {segments.data(), segment_count}, .out = out, .scale = scale};
+  }
+};
+
 class SelfAttention {
  public:
   SelfAttention(const Weights& weights, const std::string& block, const TransformerConfig& config,
                 DType compute, StreamRef stream);
-  // x += gate * attention(normed(x)); modulation f32 [n, 6 * dim] = table + e. `normed`: the
-  // sub-layer before has left the norm of x in the workspace; the same below.
-  void forward(int64_t layer, Tensor x, ConstTensor modulation, const Visit& visit,
-               const VisitRope& rope, bool normed, const NextNorm& next, LayerWorkspace& workspace,
-               StreamRef stream) const;
+  // Modulation f32 [n, 6 * dim] = table + e. `normed`: the sub-layer before has left the norm of x
+  // in the workspace; the same below.
+  PreparedAttention prepare(int64_t layer, ConstTensor x, ConstTensor modulation,
+                            const Visit& visit, const VisitRope& rope, bool normed,
+                            LayerWorkspace& workspace, StreamRef stream) const;
+  // x += gate * (attended W^T + b)
+  void finish(ConstTensor attended, Tensor x, ConstTensor modulation, const Visit& visit,
+              const NextNorm& next, LayerWorkspace& workspace, StreamRef stream) const;
   NextNorm norm(ConstTensor modulation, const Visit& visit) const;
   size_t bytes() const;
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/base/tensor.h"
+#include "parallel/attention/exchange.h"
 #include "runtime/context/rope.h"
 
 namespace longtake {
@@ -56,6 +57,8 @@ struct Visit {
   VisitFeatures* features = nullptr;  // null: no neighbours
   int64_t prefix_frames = 0;          // as many as features->prefix() holds
   int64_t suffix_frames = 0;
+  AttentionExchange* exchange = nullptr;  // null: self-attention is computed here
+  AttentionKey key = {};                  // for the exchange; the layer is filled in
 };
 
 }  // namespace longtake

@@ -42,7 +42,7 @@ OwnedTensor branch_velocity(StageModel& model, int64_t step, StageModel::Branch 
   OwnedTensor x(DType::f32, {visit.grid.tokens(), model.config().dim()}, device),
       velocity(DType::f32, latent.shape(), device);
   model.embed(step, latent, x, test_stream());
-  model.forward(step, branch, 0, visit, x, test_stream());
+  model.forward(step, 0, {branch, visit, x}, test_stream());
   model.head(step, x, visit.grid, velocity, test_stream());
   return velocity;
 }
