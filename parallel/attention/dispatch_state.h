@@ -1,0 +1,101 @@
+// What the rank's own thread and the dispatcher's thread share, under one mutex.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <list>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "parallel/attention/attention_call.h"
+#include "parallel/attention/dispatcher.h"
+
+namespace longtake {
+
+// A piece that a worker and the rank both compute. Whoever is second compares.
+struct Trial {
+  explicit Trial(uint64_t id) : task(id) {}
+
+  uint64_t task;
+  std::optional<std::vector<std::byte>> expected, answer;
+};
+
+struct WorkerPeer {
+  WorkerPeer(int64_t number, std::unique_ptr<PairLink> to, const HealthRules& rules, double now)
+      : index(number), link(std::move(to)), health(rules, now), slots(link->terms().slots) {
+    counts.name = link->peer();
+    counts.shared_memory = link->shared_memory();
+  }
+
+  int64_t index;
+  std::unique_ptr<PairLink> link;  // of the dispatcher's thread alone; null once it is lost
+  WorkerHealth health;
+  WorkerReport counts;
+  struct Slot {
+    bool used = false;
+    uint64_t task = 0;
+    AttentionTask asked;
+    double work = 0, sent_s = 0;
+    AttentionCall* call = nullptr;  // null: nobody waits for it any more
+    AttentionPiece* piece = nullptr;
+  };
+  std::vector<Slot> slots;
+  std::optional<Trial> trial;
+  double next_heartbeat_s = 0;
+
+  double work_there() const;
+  int free_slot() const;  // -1: none
+};
+
+struct AttentionDispatcher::State {
+  using Lock = std::unique_lock<std::mutex>;
+
+  DispatchRules rules;
+  std::unique_ptr<PairListener> door;  // of the dispatcher's thread
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::list<AttentionCall> calls;  // under way, in order
+  std::list<WorkerPeer> peers;     // in order of joining, the lost ones too
+  std::vector<std::unique_ptr<PairLink>> joining;
+  int64_t next_call = 0;
+  uint64_t next_task = 1;
+  DispatchReport totals;
+  double work_away = 0, work_hedged = 0;
+  Pace pace_here;  // of the rank's own pieces
+  bool closing = false;
+  int wake_fd = -1;
+  std::thread thread;
+
+  // The rank's thread.
+  AttentionPiece* next_here(AttentionCall& call, AttentionCall*& of, int threads);
+  AttentionPiece* late_piece(AttentionCall& call, double now);
+  void compute_here(AttentionCall& call, AttentionPiece& piece, StreamRef stream, Lock& lock);
+  double wait_for(AttentionCall& call, Lock& lock);
+
+  // The dispatcher's thread.
+  void run();
+  void serve_once();
+  void admit(std::unique_ptr<PairLink> link, double now);
+  void serve(WorkerPeer& peer);
+  void on_message(WorkerPeer& peer, const AttentionAnswer& answer);
+  void on_message(WorkerPeer& peer, const Heartbeat&);
+  void on_message(WorkerPeer& peer, const Goodbye&);
+  void on_message(WorkerPeer& peer, const AttentionTask&);
+  bool dispatch(WorkerPeer& peer);
+  bool fits(WorkerPeer& peer, AttentionCall& call, AttentionPiece& piece);
+  void send(WorkerPeer& peer, int slot, AttentionCall& call, AttentionPiece& piece, bool trial,
+            Lock& lock);
+  void take_answer(WorkerPeer& peer, WorkerPeer::Slot& slot, int number, Lock& lock);
+  void say_goodbye();
+
+  // Either, with the lock held.
+  void lose(WorkerPeer& peer, const std::string& reason);
+  void give_back(AttentionPiece& piece, double lost_s);
+  void under_way(AttentionPiece& piece);  // again, if it was lost
+  void compare(WorkerPeer& peer);
+  void wake() const;
+  static double now();
+};
+
+}  // namespace longtake

@@ -1,0 +1,296 @@
+#include "parallel/attention/worker.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "kernels/attention.h"
+#include "kernels/base/error.h"
+#include "kernels/copy.h"
+
+namespace longtake {
+
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// [rows, heads, head_dim] of a payload, on the stream's device; moves `at` behind it.
+OwnedTensor from_payload(const std::byte*& at, const AttentionTask& task, int64_t rows,
+                         StreamRef stream) {
+  const ConstTensor host(at, task.dtype, {rows, task.heads, task.head_dim});
+  at += host.bytes();
+  return to_device(host, stream);
+}
+
+// Payload of a task -> payload of its answer.
+void compute(const AttentionTask& task, const std::byte* in, std::byte* out, StreamRef stream) {
+  const Shape shape{task.queries, task.heads, task.head_dim};
+  const int64_t heads = task.heads, d = task.head_dim;
+  std::vector<OwnedTensor> on_gpu;  // keeps the copies
+  const auto take = [&](int64_t rows) -> ConstTensor {
+    if (stream.on_gpu()) return on_gpu.emplace_back(from_payload(in, task, rows, stream));
+    const ConstTensor x(in, task.dtype, {rows, heads, d});
+    in += x.bytes();
+    return x;
+  };
+  const ConstTensor q = take(task.queries);
+  std::vector<KeySegment> segments;
+  for (int i = 0; i < task.segment_count; ++i) {
+    const int64_t rows = task.segments[static_cast<size_t>(i)].rows;
+    const ConstTensor k = take(rows);
+    segments.push_back({k, take(rows)});
+  }
+  const Tensor host_out(out, task.dtype, shape);
+  const Tensor host_lse(task.want_lse ? out + host_out.bytes() : nullptr, DType::f32,
+                        {heads, task.queries});
+  if (!stream.on_gpu())
+    return attention({.q = q,
+                      .segments = segments,
+                      .out = host_out,
+                      .scale = task.scale,
+                      .lse = task.want_lse ? host_lse : Tensor{}},
+                     stream);
+  OwnedTensor result(task.dtype, shape, stream.device()), lse;
+  if (task.want_lse) lse = OwnedTensor(DType::f32, host_lse.shape, stream.device());
+  attention({.q = q,
+             .segments = segments,
+             .out = result,
+             .scale = task.scale,
+             .lse = task.want_lse ? lse.view() : Tensor{}},
+            stream);
+  copy(result, host_out, stream);
+  if (task.want_lse) copy(lse, host_lse, stream);
+}
+
+// The worker's two threads: this one computes, the other one talks.
+class Worker {
+ public:
+  Worker(std::vector<std::unique_ptr<PairLink>> links, const WorkerRules& rules,
+         const std::atomic<bool>& stop, StreamRef stream)
+      : rules_(rules), stop_(stop), stream_(stream), wake_fd_(::eventfd(0, EFD_NONBLOCK)) {
+    LT_CHECK(wake_fd_ >= 0, "eventfd: {}", std::strerror(errno));
+    for (auto& link : links) ranks_.push_back({.link = std::move(link), .heard_s = now()});
+    talk_ = std::thread([this] { talk(); });
+  }
+  ~Worker() {
+    talk_.join();
+    ::close(wake_fd_);
+  }
+
+  WorkerSummary run() {
+    while (const std::optional<Queued> next = take()) compute_one(*next);
+    const std::lock_guard lock(mutex_);
+    return summary_;
+  }
+
+ private:
+  struct Rank {
+    std::unique_ptr<PairLink> link;  // null: gone and forgotten
+    double heard_s = 0;
+    double next_heartbeat_s = 0;
+    bool gone = false;
+  };
+  struct Queued {
+    size_t rank = 0;
+    AttentionTask task;
+    double arrived_s = 0;
+    const std::byte* in = nullptr;
+    std::byte* out = nullptr;
+  };
+  struct Finished {
+    size_t rank = 0;
+    AttentionAnswer answer;
+  };
+
+  // The next task; none: it is over.
+  std::optional<Queued> take() {
+    std::unique_lock lock(mutex_);
+    const double start = now();
+    todo_changed_.wait(lock, [&] { return over_ || !queue_.empty(); });
+    summary_.idle_s += now() - start;
+    if (queue_.empty()) return {};
+    const Queued next = queue_.front();
+    queue_.pop_front();
+    computing_ = next.rank;
+    return next;
+  }
+
+  void compute_one(const Queued& next) {
+    AttentionAnswer answer{.id = next.task.id, .epoch = next.task.epoch, .slot = next.task.slot};
+    const double start = now();
+    answer.queue_s = static_cast<float>(start - next.arrived_s);
+    if (payload_checksum(next.in, next.task.payload_bytes()) != next.task.checksum) {
+      answer.status = AnswerStatus::bad_payload;
+    } else {
+      try {
+        if (rules_.before_task) rules_.before_task(next.task);
+        compute(next.task, next.in, next.out, stream_);
+        answer.payload_bytes = next.task.answer_bytes();
+        answer.checksum = payload_checksum(next.out, answer.payload_bytes);
+      } catch (const Error&) {
+        answer.status = AnswerStatus::failed;
+        answer.payload_bytes = 0;
+      }
+    }
+    answer.kernel_s = static_cast<float>(now() - start);
+    if (rules_.before_answer) rules_.before_answer(answer, next.out);
+    const std::lock_guard lock(mutex_);
+    computing_.reset();
+    ++summary_.tasks;
+    summary_.kernel_s += static_cast<double>(answer.kernel_s);
+    finished_.push_back({next.rank, answer});
+    wake();
+  }
+
+  void wake() const {
+    const uint64_t one = 1;
+    (void)!::write(wake_fd_, &one, sizeof one);
+  }
+
+  void talk() {
+    while (talk_once()) {
+    }
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+    queue_.clear();
+    todo_changed_.notify_all();
+  }
+
+  // False: there is nobody left to talk to, or all has been said.
+  bool talk_once() {
+    constexpr int kTick_ms = 100;
+    std::vector<pollfd> waits{{wake_fd_, POLLIN, 0}};
+    for (const Rank& rank : ranks_)
+      if (rank.link) rank.link->add_waits(waits);
+    (void)::poll(waits.data(), waits.size(), kTick_ms);
+    uint64_t woken = 0;
+    (void)!::read(wake_fd_, &woken, sizeof woken);
+    send_finished();
+    for (size_t i = 0; i < ranks_.size(); ++i)
+      if (ranks_[i].link) serve(i);
+    release_gone();
+    if (stop_ && leave()) return false;
+    return std::any_of(ranks_.begin(), ranks_.end(),
+                       [](const Rank& r) { return r.link != nullptr; });
+  }
+
+  void send_finished() {
+    std::deque<Finished> finished;
+    {
+      const std::lock_guard lock(mutex_);
+      finished.swap(finished_);
+    }
+    for (const Finished& one : finished) {
+      Rank& rank = ranks_[one.rank];
+      if (!rank.link || rank.gone) continue;
+      post(rank, one.answer);
+      const std::lock_guard lock(mutex_);
+      summary_.sent_bytes += one.answer.payload_bytes;
+    }
+  }
+
+  void post(Rank& rank, const PairMessage& message) {
+    try {
+      rank.link->post(message);
+    } catch (const Error& e) {
+      lose(rank, e.what());
+    }
+  }
+
+  void serve(size_t index) {
+    Rank& rank = ranks_[index];
+    if (rank.gone) return;
+    try {
+      for (const PairMessage& message : rank.link->pump()) {
+        rank.heard_s = now();
+        if (std::holds_alternative<Goodbye>(message)) return lose(rank, "");
+        if (const auto* task = std::get_if<AttentionTask>(&message)) enqueue(index, *task);
+      }
+    } catch (const Error& e) {
+      return lose(rank, e.what());
+    }
+    if (now() - rank.heard_s > rules_.silence_s)
+      return lose(rank, fmt::format("{} has been silent for {:.0f} s", rank.link->peer(),
+                                    rules_.silence_s));
+    if (now() < rank.next_heartbeat_s) return;
+    rank.next_heartbeat_s = now() + rules_.heartbeat_s;
+    post(rank, Heartbeat{});
+  }
+
+  void enqueue(size_t index, const AttentionTask& task) {
+    PairLink& link = *ranks_[index].link;
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(
+        {index, task, now(), link.task_payload(task.slot), link.answer_payload(task.slot)});
+    summary_.received_bytes += task.payload_bytes();
+    todo_changed_.notify_one();
+  }
+
+  // Its tasks are of no use to anybody; its slots stay until none of them is being computed.
+  void lose(Rank& rank, const std::string& why) {
+    rank.gone = true;
+    const std::lock_guard lock(mutex_);
+    if (why.empty())
+      ++summary_.goodbyes;
+    else
+      summary_.broken.push_back(why);
+    std::erase_if(queue_, [&](const Queued& q) { return &ranks_[q.rank] == &rank; });
+  }
+
+  void release_gone() {
+    const std::lock_guard lock(mutex_);
+    for (size_t i = 0; i < ranks_.size(); ++i)
+      if (ranks_[i].gone && computing_ != i) ranks_[i].link.reset();
+  }
+
+  // What is queued is left to others; the task under way is answered first.
+  bool leave() {
+    {
+      const std::lock_guard lock(mutex_);
+      queue_.clear();
+      if (computing_ || !finished_.empty()) return false;
+    }
+    for (Rank& rank : ranks_)
+      if (rank.link && !rank.gone && !left_) post(rank, Goodbye{});
+    left_ = true;
+    bool sending = false;
+    for (Rank& rank : ranks_)
+      sending = sending || (rank.link && !rank.gone && rank.link->sending());
+    return !sending;
+  }
+
+  WorkerRules rules_;
+  const std::atomic<bool>& stop_;
+  StreamRef stream_;
+  int wake_fd_;
+  std::vector<Rank> ranks_;  // of the talking thread
+  bool left_ = false;
+  std::mutex mutex_;
+  std::condition_variable todo_changed_;
+  std::deque<Queued> queue_;
+  std::deque<Finished> finished_;
+  std::optional<size_t> computing_;  // for which rank
+  bool over_ = false;
+  WorkerSummary summary_;
+  std::thread talk_;
+};
+
+}  // namespace
+
+WorkerSummary run_worker(std::vector<std::unique_ptr<PairLink>> links, const WorkerRules& rules,
+                         const std::atomic<bool>& stop, StreamRef stream) {
+  return Worker(std::move(links), rules, stop, stream).run();
+}
+
+}  // namespace longtake
