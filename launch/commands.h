@@ -19,6 +19,7 @@ struct GenerateOptions {
   double deadline_s = 600;         // of every wait for another rank
   std::optional<int64_t> job_end;  // of the batch job, seconds since 1970
   std::string hardware;            // a name or a file; empty: measured at the start
+  double least_worker_work = 1e7;  // query rows x keys of a head that is worth sending to a worker
 };
 
 struct PlanOptions {
@@ -44,6 +45,13 @@ struct DecodeOptions {
   std::optional<int64_t> vae_tiles;  // as RunConfig::Output
   int threads = 0;
   bool progress = true;
+};
+
+struct WorkerOptions {
+  std::filesystem::path connect;  // RUN/workers.addr
+  double wait_s = 60;             // for a job that is still starting
+  DeviceChoice device = DeviceChoice::automatic;
+  int threads = 0;
 };
 
 struct InfoOptions {
@@ -77,6 +85,7 @@ RunConfig config_of_run(const std::filesystem::path& run, Problems& problems);
 int run_generate(const RunConfig& config, const GenerateOptions& options);
 int run_plan(const RunConfig& config, const PlanOptions& options);
 int run_decode(const DecodeOptions& options);
+int run_worker_command(const WorkerOptions& options);
 int run_info(const InfoOptions& options);
 int run_verify(const VerifyOptions& options);
 int run_bench(const BenchOptions& options);

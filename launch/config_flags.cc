@@ -55,7 +55,11 @@ const std::vector<ConfigFlag>& config_flags() {
       {"parallel.stages", "--stages", "N", kMachine, "pipeline stages (default: fit the ranks)"},
       {"parallel.branches", "--branches", "N", kMachine,
        "1, or 2 to run the guidance branches on separate ranks (default: fit the ranks)"},
-      {"parallel.workers", "--workers", "N", kMachine, "attention workers (default 0)"},
+      {"parallel.workers", "--workers", "N", kMachine,
+       "attention workers to start beside rank 0 (default 0)"},
+      {"parallel.accept_workers", "--accept-workers", "NAME", kMachine,
+       "on lets `longtake worker --connect RUN/workers.addr` join from anywhere: on or off "
+       "(default off)"},
       {"parallel.transport", "--transport", "NAME", kMachine,
        "auto, loopback, mpi, nccl or ipc (default auto)"},
       {"output.run", "--output,-o,--output-path", "FOLDER", kOutput,

@@ -9,9 +9,10 @@
 namespace longtake {
 
 struct Environment {
-  std::optional<Isa> isa;          // LONGTAKE_ISA
-  std::optional<int> threads;      // LONGTAKE_THREADS
-  std::optional<int64_t> job_end;  // SLURM_JOB_END_TIME, seconds since 1970
+  std::optional<Isa> isa;                   // LONGTAKE_ISA
+  std::optional<int> threads;               // LONGTAKE_THREADS
+  std::optional<double> least_worker_work;  // LONGTAKE_LEAST_WORKER_WORK
+  std::optional<int64_t> job_end;           // SLURM_JOB_END_TIME, seconds since 1970
   bool mpi = false;  // started by mpirun or srun: the launchers' own variables are there
 };
 

@@ -12,6 +12,7 @@
 #include "launch/log.h"
 #include "launch/machine.h"
 #include "launch/rank_run.h"
+#include "launch/rank_workers.h"
 #include "launch/report.h"
 #include "launch/run_limits.h"
 #include "launch/run_output.h"
@@ -61,7 +62,7 @@ class Generation {
         comm_(comm),
         loopback_(loopback_ranks(config, comm)),
         on_node_(std::max(comm.ranks_on_node(), loopback_)),
-        threads_(options.threads > 0 ? options.threads : std::max(1, choose_threads(0) / on_node_)),
+        threads_(options.threads > 0 ? options.threads : shared_threads(config)),
         job_(make_job(
             config, comm,
             {loopback_ > 0 ? loopback_ : comm.ranks(), on_node_, threads_, choose_threads(0)},
@@ -82,6 +83,7 @@ class Generation {
       output.emplace(job_, mode, pool, comm_.rank_on_node(), options_.progress);
     }
     begin_ = shared_start(output ? output->start() : RunStart{});
+    open_to_workers();
     const Clock::time_point text = Clock::now();
     encode_prompts_on_rank_0(pool, output ? &*output : nullptr);
     report_.seconds.text = seconds_since(text);
@@ -89,6 +91,7 @@ class Generation {
       run_loopback(*output);
     else
       run_rank(pool, output ? &*output : nullptr);
+    if (workers_) workers_->finish();
     // The emitting rank knows the hash; rank 0 writes the report.
     for (const std::string& packed : comm_.gather(commit_ ? pack(*commit_) : ""))
       if (!packed.empty()) report_.commit = unpack_commits(packed);
@@ -115,6 +118,11 @@ class Generation {
                             config.parallel.branches.value_or(1));
   }
 
+  // Workers that are started here have cores too.
+  int shared_threads(const RunConfig& config) const {
+    return std::max(1, choose_threads(0) / (on_node_ + static_cast<int>(config.parallel.workers)));
+  }
+
   // Every rank reads and writes the run folder: the state of its own layers.
   RunStart shared_start(const RunStart& mine) {
     const RunStart out{comm_.max(mine.epoch), comm_.max(mine.sweep)};
@@ -127,6 +135,17 @@ class Generation {
            description.string(),
            seen ? "" : fmt::format(" (rank {} on {})", comm_.rank(), host_name()));
     return out;
+  }
+
+  void open_to_workers() {
+    if (!wants_workers(job_.config)) return;
+    DispatchRules rules;
+    rules.least_work = options_.least_worker_work;
+    workers_.emplace(job_, comm_, rules, comm_.rank(), std::max(1, loopback_));
+    workers_->start(threads_);
+  }
+  AttentionDispatcher* dispatcher(int rank) {
+    return workers_ ? workers_->dispatcher(rank) : nullptr;
   }
 
   void encode_prompts_on_rank_0(ThreadPool& pool, RunOutput* output) {
@@ -159,7 +178,8 @@ class Generation {
         comm_, "all ranks to have read their layers",
         [&] {
           made.emplace(job_, RankId{comm_.rank()}, begin_, limits_, prompts_, make_channels,
-                       output ? &output->writer() : nullptr, pool, comm_.rank_on_node(), update);
+                       output ? &output->writer() : nullptr, dispatcher(comm_.rank()), pool,
+                       comm_.rank_on_node(), update);
         },
         [&] {
           if (output) output->discard();
@@ -211,7 +231,7 @@ class Generation {
           RankRun rank(
               job_, {r}, begin_, limits_, prompts_,
               [&](StreamRef) { return loopback.transport(r); },
-              r == emitter ? &output.writer() : nullptr, pool, r, update);
+              r == emitter ? &output.writer() : nullptr, dispatcher(r), pool, r, update);
           rank.run();
           if (r == emitter) {
             stopped_by_ = rank.stopped_by();
@@ -237,6 +257,7 @@ class Generation {
     if (comm_.rank() != 0) return;
     report_.stages = static_cast<int>(job_.plan.mesh.stages);
     report_.branches = static_cast<int>(job_.plan.mesh.branches);
+    report_.workers = static_cast<int>(joined_workers());
     report_.precision = name(job_.compute);
     const bool gpu = job_.config.device == DeviceChoice::cuda;
     report_.device = gpu ? "cuda" : "cpu";
@@ -260,6 +281,14 @@ class Generation {
     log_info("run in {}", job_.config.output.run.string());
   }
 
+  // Of the rank that most of them came to.
+  size_t joined_workers() const {
+    size_t most = 0;
+    for (const RankReport& rank : report_.per_rank)
+      most = std::max(most, rank.attention.workers.size());
+    return most;
+  }
+
   void predict() {
     PredictedTrace trace(job_.plan.mesh.ranks());
     const CostModel costs(job_.plan, job_.shape, job_.hardware, job_.stages);
@@ -278,6 +307,7 @@ class Generation {
   RunReport report_;
   RunLimits limits_;
   RunStart begin_;
+  std::optional<RankWorkers> workers_;
   std::optional<CommitReport> commit_;  // of the rank that commits
   std::string stopped_by_;
   std::vector<std::string> traces_;

@@ -74,4 +74,11 @@ std::string numerics(DType compute, DeviceChoice device) {
                      name(compute), onednn_version());
 }
 
+std::string attention_numerics(DeviceChoice device) {
+  if (device == DeviceChoice::cuda)
+    return fmt::format("{} cuda {} {}", kNumericsVersion, device_name(device),
+                       cuda::library_versions());
+  return fmt::format("{} cpu {}", kNumericsVersion, name(active_isa()));
+}
+
 }  // namespace longtake

@@ -18,4 +18,7 @@ std::string input_digest(const RunConfig& config, const ModelFolder& folder);
 // ones may round differently.
 std::string numerics(DType compute, DeviceChoice device);
 
+// Of attention alone, in any precision: where it is the same, workers compute the same bits.
+std::string attention_numerics(DeviceChoice device);
+
 }  // namespace longtake

@@ -30,6 +30,8 @@ int run(const CommandLine& line) {
       return run_plan(line.config, line.plan);
     case Command::decode:
       return run_decode(line.decode);
+    case Command::worker:
+      return run_worker_command(line.worker);
     case Command::info:
       return run_info(line.info);
     case Command::verify:

@@ -21,6 +21,8 @@ constexpr const char* kExitCodes =
 OptionParser::OptionParser(const Environment& environment)
     : threads_(environment.threads.value_or(0)),
       mpi_(environment.mpi),
+      least_worker_work_(
+          environment.least_worker_work.value_or(GenerateOptions{}.least_worker_work)),
       job_end_(environment.job_end) {
   app_.set_version_flag("--version", [] { return version_text(); });
   app_.require_subcommand(0, 1);
@@ -36,6 +38,7 @@ OptionParser::OptionParser(const Environment& environment)
   add_resume();
   add_plan();
   add_decode();
+  add_worker();
   add_info_and_verify();
   add_bench();
 }
@@ -170,6 +173,29 @@ void OptionParser::add_decode() {
       ->group("Machine");
   add_machine(command);
   add_common(command, true);
+}
+
+void OptionParser::add_worker() {
+  CLI::App* command = app_.add_subcommand(
+      "worker", "compute attention for a run until it ends; may join and leave at any time");
+  command
+      ->add_option("--connect", out_.worker.connect,
+                   "address file of a run with --accept-workers on or --workers N")
+      ->type_name("RUN/workers.addr")
+      ->required();
+  command
+      ->add_option("--wait", out_.worker.wait_s,
+                   "seconds to wait for a run that is still starting (default 60)")
+      ->type_name("S")
+      ->check(CLI::Range(0.0, 1e9).description(""));
+  command->add_option("--device", settings_["device"], "auto, cpu or cuda: as the run's ranks")
+      ->type_name("NAME")
+      ->group("Machine");
+  add_machine(command);
+  add_common(command, false);
+  command->footer(
+      "Example:\n  longtake worker --connect runs/first/workers.addr --threads 8\n"
+      "The file is a secret (mode 0600): who has it can take part in the run.");
 }
 
 void OptionParser::add_info_and_verify() {

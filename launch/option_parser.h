@@ -25,6 +25,7 @@ class OptionParser {
   void add_plan();
   void add_run_flags(CLI::App* command);
   void add_decode();
+  void add_worker();
   void add_info_and_verify();
   void add_bench();
   void add_common(CLI::App* command, bool progress);
@@ -55,6 +56,7 @@ class OptionParser {
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
   int threads_;
   bool mpi_;
+  double least_worker_work_;
   std::optional<int64_t> job_end_;
   double deadline_s_ = GenerateOptions{}.deadline_s;
 };

@@ -140,7 +140,7 @@ void OptionParser::finish_command(const CLI::App& command) {
     out_.config = config_of_run(resume_, problems_);
     apply_settings();
     finish(out_.config, problems_, out_.notices);
-    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_, ""};
+    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_, "", least_worker_work_};
   } else if (name == "generate") {
     out_.command = Command::generate;
     if (config_file_ && !read_config_file(*config_file_, out_.config, problems_))
@@ -149,7 +149,8 @@ void OptionParser::finish_command(const CLI::App& command) {
     apply_settings();
     apply_prompts();
     finish(out_.config, problems_, out_.notices);
-    out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_, hardware_};
+    out_.generate = {threads_,  progress,          mpi_, deadline_s_, job_end_,
+                     hardware_, least_worker_work_};
   } else if (name == "plan") {
     out_.command = Command::plan;
     finish_plan();
@@ -164,6 +165,11 @@ void OptionParser::finish_command(const CLI::App& command) {
     out_.decode.device = out_.config.device, out_.decode.precision = out_.config.precision;
     out_.decode.vae_tiles = out_.config.output.vae_tiles;
     out_.decode.threads = threads_, out_.decode.progress = progress;
+  } else if (name == "worker") {
+    out_.command = Command::worker;
+    apply_settings();
+    out_.worker.device = out_.config.device;
+    out_.worker.threads = threads_;
   } else if (name == "bench") {
     out_.command = Command::bench;
     out_.config.precision = out_.bench.dtype;

@@ -10,7 +10,7 @@
 
 namespace longtake {
 
-enum class Command { print, generate, plan, decode, info, verify, bench };
+enum class Command { print, generate, plan, decode, worker, info, verify, bench };
 
 struct CommandLine {
   Command command = Command::print;
@@ -20,6 +20,7 @@ struct CommandLine {
   GenerateOptions generate;
   PlanOptions plan;
   DecodeOptions decode;
+  WorkerOptions worker;
   InfoOptions info;
   VerifyOptions verify;
   BenchOptions bench;

@@ -24,10 +24,12 @@ RankId emitting_rank(const Mesh& mesh) {
 
 RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
                  const PromptSet& prompts, const MakeTransport& make_transport,
-                 StreamWriter* writer, ThreadPool& pool, int rank_on_node, Update update)
+                 StreamWriter* writer, AttentionDispatcher* workers, ThreadPool& pool,
+                 int rank_on_node, Update update)
     : job_(job),
       rank_(rank),
       writer_(writer),
+      workers_(workers),
       device_(job.config.device, rank_on_node, pool),
       transport_(make_transport(device_.stream())),
       solver_(job.solver()),
@@ -44,6 +46,7 @@ RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLi
   parts.model = &*model_;
   parts.solver = solver_.get();
   parts.transport = transport_.get();
+  parts.exchange = workers;
   if (job.offload) copies_ = cuda::make_side_copies(device_.stream().cuda());
   parts.offload = copies_.get();
   parts.noise = [this](BlockId block, Tensor noise) { noise_.fill(block, noise); };
@@ -126,6 +129,7 @@ RankReport RankRun::report() const {
   // Storing and, on a single rank, decoding happen within Emit.
   out.idle_s = std::max(0.0, out.run_s - compute - seconds_of<Admit>(t) - out.solver_s -
                                  out.send_s - out.wait_s - out.checkpoint_s - seconds_of<Emit>(t));
+  if (workers_) out.attention = workers_->report();
   if (writer_) {
     out.store_s = writer_->seconds().store;
     out.decode_s = writer_->seconds().decode;

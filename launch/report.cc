@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/version.h"
+#include "launch/worker_report.h"
 #include "runtime/stream/durable_file.h"
 
 namespace longtake {
@@ -49,6 +50,7 @@ nlohmann::ordered_json json_of(const RankReport& k) {
       {"io_s", k.store_s + k.decode_s}};
   for (const Field& f : kSections) json[std::string(f.name) + "_s"] = k.*f.seconds;
   for (const Field& f : kMoreSeconds) json[std::string(f.name) + "_s"] = k.*f.seconds;
+  if (k.attention.calls > 0) json["attention_workers"] = json_of(k.attention);
   return json;
 }
 
@@ -71,6 +73,8 @@ RankReport unpack(const std::string& packed) {
   k.device_peak_bytes = json.at("device_peak_bytes");
   for (const Field& f : kSections) k.*f.seconds = json.at(std::string(f.name) + "_s");
   for (const Field& f : kMoreSeconds) k.*f.seconds = json.at(std::string(f.name) + "_s");
+  if (json.contains("attention_workers"))
+    k.attention = dispatch_report_of(json.at("attention_workers"));
   return k;
 }
 
@@ -198,6 +202,7 @@ std::string to_text(const RunReport& r) {
         k.rank, k.host, static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3,
         static_cast<double>(k.weight_bytes) / 1e6, static_cast<double>(k.buffer_bytes) / 1e6,
         static_cast<double>(k.peak_bytes) / 1e6);
+  for (const RankReport& k : r.per_rank) out += to_text(k.attention, k.rank);
   out += predictions(r);
   out += fmt::format("{} commits, p50 {:.1f} ms, p99 {:.1f} ms\n", r.commit.commits,
                      1e3 * r.commit.p50_s, 1e3 * r.commit.p99_s);
@@ -207,6 +212,13 @@ std::string to_text(const RunReport& r) {
 void write_report(const RunReport& report, const std::filesystem::path& run) {
   replace_file(run / "report.json", to_json(report));
   replace_file(run / "report.txt", to_text(report));
+}
+
+double percentile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const auto last = static_cast<double>(values.size() - 1);
+  return values[static_cast<size_t>(share * last + 0.5)];
 }
 
 uint64_t peak_resident_bytes() {

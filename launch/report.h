@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "parallel/attention/dispatcher.h"
+
 namespace longtake {
 
 struct RankReport {
@@ -21,6 +23,8 @@ struct RankReport {
          checkpoint_s = 0, idle_s = 0;
   // Of the rank that finishes blocks, beside the rest when there are several ranks.
   double store_s = 0, decode_s = 0, first_frames_s = 0;
+
+  DispatchReport attention;  // of its attention workers
 
   double busy_s() const { return run_s - wait_s - idle_s; }
 };
@@ -71,6 +75,9 @@ void write_report(const RunReport& report, const std::filesystem::path& run);
 
 std::string pack(const CommitReport& report);  // JSON
 CommitReport unpack_commits(const std::string& packed);
+
+// The value that a share of them do not exceed; 0 of none.
+double percentile(std::vector<double> values, double share);
 
 uint64_t peak_resident_bytes();  // of this process so far
 std::string host_name();

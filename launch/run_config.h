@@ -55,7 +55,8 @@ struct RunConfig {
 
   struct Parallel {
     std::optional<int64_t> branches, stages;
-    int64_t workers = 0;
+    int64_t workers = 0;          // started by rank 0, on its host
+    bool accept_workers = false;  // from anywhere, while it runs
     TransportChoice transport = TransportChoice::automatic;
   } parallel;
 

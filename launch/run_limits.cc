@@ -16,6 +16,9 @@ namespace {
 std::atomic<int> stop_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler sets it");
 
+std::atomic<bool> stop_asked{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+
 // What a commit and the last messages take beside the sweeps.
 constexpr double kMargin_s = 1;
 
@@ -29,6 +32,7 @@ extern "C" void on_stop_signal(int number) {
   clock_gettime(CLOCK_MONOTONIC, &now);
   const int64_t now_ns = now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
   const int before = stop_signal.load();
+  stop_asked.store(true);
   if (number == SIGUSR1) {
     if (before == 0) stop_signal.store(number);
   } else if (before == 0 || before == SIGUSR1) {
@@ -51,6 +55,10 @@ const char* name_of(int number) {
 }
 
 }  // namespace
+
+const std::atomic<bool>& stop_requested() {
+  return stop_asked;
+}
 
 void catch_stop_signals() {
   struct sigaction action {};

@@ -1,6 +1,7 @@
 // When a run stops before its end: signals and time limits.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -10,6 +11,9 @@ namespace longtake {
 // SIGTERM, SIGINT and SIGUSR1 ask the run to stop at its next safe point; a second SIGTERM or
 // SIGINT, more than a second after the first, ends the process at once with 128 + its number.
 void catch_stop_signals();
+
+// Has one of them come?
+const std::atomic<bool>& stop_requested();
 
 class RunLimits {
  public:

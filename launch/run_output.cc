@@ -8,17 +8,6 @@
 
 namespace longtake {
 
-namespace {
-
-double percentile(std::vector<double> sorted, double share) {
-  if (sorted.empty()) return 0;
-  std::sort(sorted.begin(), sorted.end());
-  const auto last = static_cast<double>(sorted.size() - 1);
-  return sorted[static_cast<size_t>(share * last + 0.5)];
-}
-
-}  // namespace
-
 RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, int rank_on_node,
                      bool progress)
     : store_(job.config.output.run, job.identity()),

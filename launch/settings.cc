@@ -219,6 +219,8 @@ std::vector<Setting> run_settings() {
       number("parallel", "branches", false, IntegerRange{1, 2}, LT_FIELD(parallel.branches)),
       number("parallel", "stages", false, IntegerRange{1, 1'000}, LT_FIELD(parallel.stages)),
       number("parallel", "workers", false, IntegerRange{0, 100'000}, LT_FIELD(parallel.workers)),
+      choice<bool>("parallel", "accept_workers", false, {{"off", false}, {"on", true}},
+                   LT_FIELD(parallel.accept_workers)),
       choice<TransportChoice>("parallel", "transport", false,
                               {{"auto", TransportChoice::automatic},
                                {"loopback", TransportChoice::loopback},

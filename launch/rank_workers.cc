@@ -1,0 +1,140 @@
+#include "launch/rank_workers.h"
+
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "launch/input_digest.h"
+#include "launch/log.h"
+#include "launch/report.h"
+#include "launch/settings.h"
+
+namespace longtake {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint16_t kSlots = 3;  // one is computed, one waits, one is on its way
+
+// Bytes of the largest piece that a worker may be asked for: one head, all rows of a block.
+PairTerms terms_of(const Job& job) {
+  const BlockLayout& layout = job.plan.layout;
+  const auto& patch = job.folder.transformer_config.patch;
+  const int64_t frame = (job.height / patch[1]) * (job.width / patch[2]);
+  const bool repeats =
+      job.plan.rule == ContextRule::dualparal;  // the prefix goes through as tokens
+  const int64_t queries = (layout.block_frames + (repeats ? layout.context_frames : 0)) * frame;
+  const int64_t keys = (layout.block_frames + 2 * layout.context_frames) * frame;
+  const int64_t row =
+      job.folder.transformer_config.head_dim * static_cast<int64_t>(size_bytes(job.compute));
+  PairTerms terms;
+  terms.epoch = 1;
+  terms.slots = kSlots;
+  terms.task_bytes = static_cast<uint64_t>((queries + 2 * keys) * row);
+  terms.answer_bytes =
+      static_cast<uint64_t>(queries * row) + static_cast<uint64_t>(queries) * sizeof(float);
+  return terms;
+}
+
+std::string hex(const WorkerToken& token) {
+  std::string out;
+  for (const std::byte b : token) out += fmt::format("{:02x}", static_cast<unsigned>(b));
+  return out;
+}
+
+WorkerToken token_of(const std::string& text) {
+  WorkerToken token{};
+  for (size_t i = 0; i < token.size(); ++i)
+    token[i] = static_cast<std::byte>(std::stoi(text.substr(2 * i, 2), nullptr, 16));
+  return token;
+}
+
+}  // namespace
+
+bool wants_workers(const RunConfig& config) {
+  return config.parallel.workers > 0 || config.parallel.accept_workers;
+}
+
+RankWorkers::RankWorkers(const Job& job, Comm& comm, const DispatchRules& rules, int first, int own)
+    : job_(job), comm_(comm), first_(first), file_(job.config.output.run / kWorkersFile) {
+  const std::string secret = comm.broadcast(comm.rank() == 0 ? hex(random_token()) : "");
+  addresses_.token = token_of(secret);
+  const std::string numerics = attention_numerics(job.config.device);
+  // Only this host's own workers: no door to other hosts.
+  const std::string host = job.config.parallel.accept_workers ? host_name() : "127.0.0.1";
+  nlohmann::json mine = nlohmann::json::array();
+  for (int rank = first; rank < first + own; ++rank) {
+    auto door = std::make_unique<PairListener>(addresses_.token, numerics, terms_of(job));
+    mine.push_back({{"rank", rank}, {"host", host}, {"port", door->port()}});
+    doors_.push_back(std::make_unique<AttentionDispatcher>(rules, std::move(door)));
+  }
+  for (const std::string& packed : comm.gather(mine.dump()))
+    for (const auto& at : nlohmann::json::parse(packed))
+      addresses_.ranks.push_back({at.at("rank"), at.at("host"), at.at("port")});
+}
+
+RankWorkers::~RankWorkers() {
+  // Only after an error are there any left: no waiting then.
+  for (const pid_t child : children_) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+  }
+  std::error_code error;
+  if (comm_.rank() == 0) fs::remove(file_, error);
+}
+
+void RankWorkers::start(int threads) {
+  if (comm_.rank() != 0) return;
+  write_address_file(file_, addresses_);
+  const std::string count = std::to_string(threads);
+  for (int64_t i = 0; i < job_.config.parallel.workers; ++i) {
+    std::vector<std::string> words{"longtake",  "worker",
+                                   "--connect", file_.string(),
+                                   "--wait",    "0",
+                                   "--threads", count,
+                                   "--device",  find_setting("device")->get(job_.config),
+                                   "--quiet"};
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    pid_t child = 0;
+    const int error =
+        ::posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, argv.data(), environ);
+    if (error != 0)
+      fail(ExitCode::error, "attention worker {} of {} cannot be started: {}", i,
+           job_.config.parallel.workers, std::strerror(error));
+    children_.push_back(child);
+  }
+  if (job_.config.parallel.accept_workers)
+    log_info("attention workers may join: longtake worker --connect {}", file_.string());
+}
+
+void RankWorkers::finish() {
+  using namespace std::chrono_literals;
+  for (const auto& door : doors_) door->close();
+  std::error_code error;
+  if (comm_.rank() == 0) fs::remove(file_, error);
+  const auto until = std::chrono::steady_clock::now() + 5s;
+  for (const pid_t child : children_) {
+    int status = 0;
+    pid_t ended = 0;
+    while ((ended = ::waitpid(child, &status, WNOHANG)) == 0 &&
+           std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(5ms);
+    if (ended != 0) continue;
+    log_warning("attention worker {} does not end and is killed", child);
+    ::kill(child, SIGKILL);
+    ::waitpid(child, &status, 0);
+  }
+  children_.clear();
+}
+
+}  // namespace longtake

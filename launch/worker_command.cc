@@ -1,0 +1,83 @@
+// `longtake worker`: computes attention for a running job until the job ends.
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "launch/commands.h"
+#include "launch/input_digest.h"
+#include "launch/log.h"
+#include "launch/machine.h"
+#include "launch/report.h"
+#include "launch/run_limits.h"
+#include "launch/work_device.h"
+#include "parallel/attention/pair_listener.h"
+#include "parallel/attention/worker.h"
+
+namespace longtake {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kConnect{10};
+constexpr std::chrono::milliseconds kAgain{200};
+
+uint64_t random_number() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+// Links to all ranks that the file names, or an Error.
+std::vector<std::unique_ptr<PairLink>> connect_all(const std::filesystem::path& file,
+                                                   const WorkerHello& hello) {
+  const AddressFile addresses = read_address_file(file);
+  std::vector<std::unique_ptr<PairLink>> links;
+  for (const PairAddress& address : addresses.ranks)
+    links.push_back(connect_pair(address, addresses.token, hello, kConnect));
+  return links;
+}
+
+// Tries again while the job may still be starting, or starting anew.
+std::vector<std::unique_ptr<PairLink>> join(const WorkerOptions& options, const WorkerHello& hello,
+                                            Clock::time_point until) {
+  for (;;) {
+    try {
+      return connect_all(options.connect, hello);
+    } catch (const Error& e) {
+      if (e.code() == ExitCode::usage || Clock::now() >= until || stop_requested()) throw;
+      log_debug("{}; trying again", e.what());
+    }
+    std::this_thread::sleep_for(kAgain);
+  }
+}
+
+void say(const WorkerSummary& done) {
+  const double all = done.kernel_s + done.idle_s;
+  log_info("{} tasks, {:.1f} MB in, {:.1f} MB out, busy {:.1f} % of {:.1f} s", done.tasks,
+           static_cast<double>(done.received_bytes) / 1e6,
+           static_cast<double>(done.sent_bytes) / 1e6, all > 0 ? 100 * done.kernel_s / all : 0,
+           all);
+  for (const std::string& why : done.broken) log_warning("{}", why);
+}
+
+}  // namespace
+
+int run_worker_command(const WorkerOptions& options) {
+  catch_stop_signals();
+  const DeviceChoice device = choose_device(options.device);
+  ThreadPool pool(choose_threads(options.threads));
+  WorkDevice work(device, 0, pool);
+  const WorkerHello hello{attention_numerics(device), host_name(), ::getpid(), random_number()};
+  const auto wait =
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.wait_s));
+  std::vector<std::unique_ptr<PairLink>> links = join(options, hello, Clock::now() + wait);
+  log_info("joined {} rank{} through {}", links.size(), links.size() == 1 ? "" : "s",
+           options.connect.string());
+  const WorkerSummary done = run_worker(std::move(links), {}, stop_requested(), work.stream());
+  say(done);
+  return static_cast<int>(ExitCode::done);
+}
+
+}  // namespace longtake

@@ -1,0 +1,106 @@
+#include "launch/worker_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "launch/report.h"
+
+namespace longtake {
+
+namespace {
+
+WorkerState state_of(const std::string& text) {
+  for (const WorkerState state :
+       {WorkerState::probation, WorkerState::ok, WorkerState::suspect, WorkerState::dead})
+    if (text == name(state)) return state;
+  return WorkerState::dead;
+}
+
+// Share of its work that the rank did not wait for.
+double hidden_share(const WorkerReport& w) {
+  return w.kernel_s > 0 ? std::clamp(1 - w.exposed_s / w.kernel_s, 0.0, 1.0) : 1.0;
+}
+
+}  // namespace
+
+nlohmann::ordered_json json_of(const DispatchReport& r) {
+  nlohmann::ordered_json workers = nlohmann::json::array();
+  for (const WorkerReport& w : r.workers)
+    workers.push_back({{"name", w.name},
+                       {"state", name(w.state)},
+                       {"reason", w.reason},
+                       {"tasks", w.tasks},
+                       {"trials", w.trials},
+                       {"late", w.late},
+                       {"redispatched", w.redispatched},
+                       {"dropped", w.dropped},
+                       {"sent_bytes", w.sent_bytes},
+                       {"received_bytes", w.received_bytes},
+                       {"kernel_s", w.kernel_s},
+                       {"queue_s", w.queue_s},
+                       {"exposed_s", w.exposed_s},
+                       {"hidden_share", hidden_share(w)},
+                       {"shared_memory", w.shared_memory}});
+  return {{"calls", r.calls},
+          {"pieces_here", r.pieces_here},
+          {"pieces_away", r.pieces_away},
+          {"refused", r.refused},
+          {"redispatch_s", r.redispatch_s},
+          {"redispatch_p50_s", percentile(r.redispatch_s, 0.5)},
+          {"redispatch_p99_s", percentile(r.redispatch_s, 0.99)},
+          {"workers", workers}};
+}
+
+DispatchReport dispatch_report_of(const nlohmann::json& json) {
+  DispatchReport r;
+  r.calls = json.at("calls");
+  r.pieces_here = json.at("pieces_here");
+  r.pieces_away = json.at("pieces_away");
+  r.refused = json.at("refused");
+  r.redispatch_s = json.at("redispatch_s").get<std::vector<double>>();
+  for (const auto& from : json.at("workers")) {
+    WorkerReport w;
+    w.name = from.at("name");
+    w.state = state_of(from.at("state"));
+    w.reason = from.at("reason");
+    w.tasks = from.at("tasks");
+    w.trials = from.at("trials");
+    w.late = from.at("late");
+    w.redispatched = from.at("redispatched");
+    w.dropped = from.at("dropped");
+    w.sent_bytes = from.at("sent_bytes");
+    w.received_bytes = from.at("received_bytes");
+    w.kernel_s = from.at("kernel_s");
+    w.queue_s = from.at("queue_s");
+    w.exposed_s = from.at("exposed_s");
+    w.shared_memory = from.at("shared_memory");
+    r.workers.push_back(w);
+  }
+  return r;
+}
+
+std::string to_text(const DispatchReport& r, int rank) {
+  if (r.workers.empty()) return "";
+  const double pieces = static_cast<double>(std::max<int64_t>(1, r.pieces_here + r.pieces_away));
+  std::string out =
+      fmt::format("rank {}: {:.1f} % of {} pieces of attention by workers", rank,
+                  100 * static_cast<double>(r.pieces_away) / pieces, r.pieces_here + r.pieces_away);
+  if (!r.redispatch_s.empty())
+    out +=
+        fmt::format("; {} asked again, p50 {:.1f} ms, p99 {:.1f} ms", r.redispatch_s.size(),
+                    1e3 * percentile(r.redispatch_s, 0.5), 1e3 * percentile(r.redispatch_s, 0.99));
+  out += "\n";
+  for (const WorkerReport& w : r.workers)
+    out += fmt::format(
+        "  {}: {} tasks, {:.1f} MB out, {:.1f} MB back{}, busy {:.2f} s, {:.1f} % hidden, {} late, "
+        "{} asked again, {}{}\n",
+        w.name, w.tasks, static_cast<double>(w.sent_bytes) / 1e6,
+        static_cast<double>(w.received_bytes) / 1e6, w.shared_memory ? " in shared memory" : "",
+        w.kernel_s, 100 * hidden_share(w), w.late, w.redispatched, name(w.state),
+        w.reason.empty() ? "" : " (" + w.reason + ")");
+  return out;
+}
+
+}  // namespace longtake
