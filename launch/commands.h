@@ -19,7 +19,8 @@ struct GenerateOptions {
   double deadline_s = 600;         // of every wait for another rank
   std::optional<int64_t> job_end;  // of the batch job, seconds since 1970
   std::string hardware;            // a name or a file; empty: measured at the start
-  double least_worker_work = 1e7;  // query rows x keys of a head that is worth sending to a worker
+  // Query rows x keys of a head that is worth sending to a worker; default: by the device.
+  std::optional<double> least_worker_work;
 };
 
 struct PlanOptions {

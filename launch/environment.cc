@@ -74,7 +74,7 @@ std::string environment_help() {
          "                       (default: the best of this processor)\n"
          "  LONGTAKE_LEAST_WORKER_WORK=X\n"
          "                       query rows x keys of a head below which attention is not sent to\n"
-         "                       workers (default 1e7)\n"
+         "                       workers (default 2e5 on the CPU, 1e7 on a GPU)\n"
          "  SLURM_JOB_END_TIME   set by Slurm: the run stops at a commit before it\n";
 }
 

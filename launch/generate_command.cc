@@ -31,6 +31,9 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
+// Query rows x keys of a head: below, handing it over takes longer than a processor or a GPU needs.
+constexpr double kLeastWorkCpu = 2e5, kLeastWorkGpu = 1e7;
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -140,7 +143,8 @@ class Generation {
   void open_to_workers() {
     if (!wants_workers(job_.config)) return;
     DispatchRules rules;
-    rules.least_work = options_.least_worker_work;
+    rules.least_work = options_.least_worker_work.value_or(
+        job_.config.device == DeviceChoice::cuda ? kLeastWorkGpu : kLeastWorkCpu);
     workers_.emplace(job_, comm_, rules, comm_.rank(), std::max(1, loopback_));
     workers_->start(threads_);
   }

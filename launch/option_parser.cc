@@ -21,8 +21,7 @@ constexpr const char* kExitCodes =
 OptionParser::OptionParser(const Environment& environment)
     : threads_(environment.threads.value_or(0)),
       mpi_(environment.mpi),
-      least_worker_work_(
-          environment.least_worker_work.value_or(GenerateOptions{}.least_worker_work)),
+      least_worker_work_(environment.least_worker_work),
       job_end_(environment.job_end) {
   app_.set_version_flag("--version", [] { return version_text(); });
   app_.require_subcommand(0, 1);

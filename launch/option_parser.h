@@ -56,7 +56,7 @@ class OptionParser {
   bool latents_only_ = false, quiet_ = false, verbose_ = false, no_progress_ = false;
   int threads_;
   bool mpi_;
-  double least_worker_work_;
+  std::optional<double> least_worker_work_;
   std::optional<int64_t> job_end_;
   double deadline_s_ = GenerateOptions{}.deadline_s;
 };

@@ -29,9 +29,8 @@ PairTerms terms_of(const Job& job) {
   const BlockLayout& layout = job.plan.layout;
   const auto& patch = job.folder.transformer_config.patch;
   const int64_t frame = (job.height / patch[1]) * (job.width / patch[2]);
-  const bool repeats =
-      job.plan.rule == ContextRule::dualparal;  // the prefix goes through as tokens
-  const int64_t queries = (layout.block_frames + (repeats ? layout.context_frames : 0)) * frame;
+  // Block 0 has that many own frames, and a latent prefix goes through as tokens.
+  const int64_t queries = (layout.block_frames + layout.context_frames) * frame;
   const int64_t keys = (layout.block_frames + 2 * layout.context_frames) * frame;
   const int64_t row =
       job.folder.transformer_config.head_dim * static_cast<int64_t>(size_bytes(job.compute));

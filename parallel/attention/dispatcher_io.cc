@@ -194,9 +194,12 @@ bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
     if (!first) continue;
     if (!trial && !fits(peer, call, *first)) continue;
     const AttentionTask task = call.task_of(*first);
-    if (task.payload_bytes() > peer.link->terms().task_bytes ||
-        task.answer_bytes() > peer.link->terms().answer_bytes)
-      continue;
+    const PairTerms& terms = peer.link->terms();
+    if (task.payload_bytes() > terms.task_bytes || task.answer_bytes() > terms.answer_bytes) {
+      lose(peer, fmt::format("its slots hold {} + {} bytes, a task needs {} + {}", terms.task_bytes,
+                             terms.answer_bytes, task.payload_bytes(), task.answer_bytes()));
+      return false;
+    }
     send(peer, slot, call, *first, trial, lock);
     return true;
   }
