@@ -23,9 +23,16 @@ double hidden_share(const WorkerReport& w) {
   return w.kernel_s > 0 ? std::clamp(1 - w.exposed_s / w.kernel_s, 0.0, 1.0) : 1.0;
 }
 
+std::vector<double> seconds_of(const std::vector<Redispatch>& all) {
+  std::vector<double> out;
+  for (const Redispatch& one : all) out.push_back(one.again_s - one.lost_s);
+  return out;
+}
+
 }  // namespace
 
 nlohmann::ordered_json json_of(const DispatchReport& r) {
+  const std::vector<double> redispatch_s = seconds_of(r.redispatches);
   nlohmann::ordered_json workers = nlohmann::json::array();
   for (const WorkerReport& w : r.workers)
     workers.push_back({{"name", w.name},
@@ -47,9 +54,9 @@ nlohmann::ordered_json json_of(const DispatchReport& r) {
           {"pieces_here", r.pieces_here},
           {"pieces_away", r.pieces_away},
           {"refused", r.refused},
-          {"redispatch_s", r.redispatch_s},
-          {"redispatch_p50_s", percentile(r.redispatch_s, 0.5)},
-          {"redispatch_p99_s", percentile(r.redispatch_s, 0.99)},
+          {"redispatch_s", redispatch_s},
+          {"redispatch_p50_s", percentile(redispatch_s, 0.5)},
+          {"redispatch_p99_s", percentile(redispatch_s, 0.99)},
           {"workers", workers}};
 }
 
@@ -59,7 +66,8 @@ DispatchReport dispatch_report_of(const nlohmann::json& json) {
   r.pieces_here = json.at("pieces_here");
   r.pieces_away = json.at("pieces_away");
   r.refused = json.at("refused");
-  r.redispatch_s = json.at("redispatch_s").get<std::vector<double>>();
+  for (const double seconds : json.at("redispatch_s").get<std::vector<double>>())
+    r.redispatches.push_back({0, seconds});
   for (const auto& from : json.at("workers")) {
     WorkerReport w;
     w.name = from.at("name");
@@ -87,10 +95,10 @@ std::string to_text(const DispatchReport& r, int rank) {
   std::string out =
       fmt::format("rank {}: {:.1f} % of {} pieces of attention by workers", rank,
                   100 * static_cast<double>(r.pieces_away) / pieces, r.pieces_here + r.pieces_away);
-  if (!r.redispatch_s.empty())
-    out +=
-        fmt::format("; {} asked again, p50 {:.1f} ms, p99 {:.1f} ms", r.redispatch_s.size(),
-                    1e3 * percentile(r.redispatch_s, 0.5), 1e3 * percentile(r.redispatch_s, 0.99));
+  const std::vector<double> again_s = seconds_of(r.redispatches);
+  if (!again_s.empty())
+    out += fmt::format("; {} asked again, p50 {:.1f} ms, p99 {:.1f} ms", again_s.size(),
+                       1e3 * percentile(again_s, 0.5), 1e3 * percentile(again_s, 0.99));
   out += "\n";
   for (const WorkerReport& w : r.workers)
     out += fmt::format(

@@ -236,7 +236,7 @@ void AttentionDispatcher::State::give_back(AttentionPiece& piece, double lost_s)
 
 void AttentionDispatcher::State::under_way(AttentionPiece& piece) {
   if (!piece.lost_s) return;
-  totals.redispatch_s.push_back(now() - *piece.lost_s);
+  totals.redispatches.push_back({*piece.lost_s, now()});
   piece.lost_s.reset();
 }
 

@@ -38,11 +38,17 @@ struct WorkerReport {
   bool shared_memory = false;
 };
 
+// A piece that a worker had when it was lost, or was late with. Seconds of the steady clock.
+struct Redispatch {
+  double lost_s = 0;   // when that was noticed
+  double again_s = 0;  // when the piece was under way again
+};
+
 struct DispatchReport {
   std::vector<WorkerReport> workers;  // in the order of joining
   int64_t calls = 0, pieces_here = 0, pieces_away = 0;
-  int64_t refused = 0;               // connections
-  std::vector<double> redispatch_s;  // from a worker's loss to the piece being under way again
+  int64_t refused = 0;  // connections
+  std::vector<Redispatch> redispatches;
 };
 
 class AttentionDispatcher : public AttentionExchange {
