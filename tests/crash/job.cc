@@ -51,6 +51,11 @@ std::string describe(const Ended& ended) {
 Job::Job(const Words& command, const Words& variables, const fs::path& log) : log_(log) {
   // Ranks whose mpirun died become children of this process, so that none is forgotten.
   LT_CHECK(::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "no subreaper");
+  // A killed mpirun leaves megabytes behind: thousands of them fill a memory disk.
+  const std::string folder = session_folder().string();
+  const std::string session = "OMPI_MCA_orte_tmpdir_base=" + folder;
+  const std::string segments = "OMPI_MCA_btl_vader_backing_directory=" + folder;
+  fs::create_directories(session_folder());
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
@@ -61,6 +66,8 @@ Job::Job(const Words& command, const Words& variables, const fs::path& log) : lo
   const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   const int in = ::open("/dev/null", O_RDONLY);
   ::dup2(in, STDIN_FILENO), ::dup2(out, STDOUT_FILENO), ::dup2(out, STDERR_FILENO);
+  ::putenv(const_cast<char*>(session.c_str()));
+  ::putenv(const_cast<char*>(segments.c_str()));
   for (const std::string& variable : variables) ::putenv(const_cast<char*>(variable.c_str()));
   ::execvp(argv[0], argv.data());
   ::_exit(126);
@@ -69,6 +76,8 @@ Job::Job(const Words& command, const Words& variables, const fs::path& log) : lo
 Job::~Job() {
   kill_all();
   if (!ended_) wait(10);
+  std::error_code error;
+  fs::remove_all(session_folder(), error);
 }
 
 // The job and all that descends from it, or from a part of it that died.

@@ -37,6 +37,7 @@ class Job {
  private:
   std::vector<pid_t> processes() const;
   void reap();
+  std::filesystem::path session_folder() const { return log_.string() + ".mpi"; }
 
   pid_t id_ = -1;
   int status_ = 0;

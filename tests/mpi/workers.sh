@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Attention workers of the real binary: the same latents_sha256 with any number of them on any number of ranks, while
+# they join, leave and are killed; what a worker says when it cannot join.
+set -euo pipefail
+source "$LONGTAKE_SOURCE_DIR/launch/mpi_environment.sh"
+export LONGTAKE_LEAST_WORKER_WORK=0  # the demo model's attention is tiny
+folder=$(mktemp -d)
+trap 'pkill -9 -f "$folder" 2>/dev/null || true; rm -rf "$folder"' EXIT
+run=$folder/run
+address=$run/workers.addr
+failed=0
+
+fail() {
+  echo "$*"
+  failed=1
+}
+
+# RANKS FLAGS... in $run, its messages in $folder/log
+generate() {
+  local ranks=$1 start=()
+  shift
+  [ "$ranks" -eq 1 ] || start=(mpirun -n "$ranks" --oversubscribe --bind-to none)
+  ${start[@]+"${start[@]}"} "$LONGTAKE_BINARY" generate "$LONGTAKE_SOURCE_DIR/configs/demo/short.yaml" --threads 1 \
+    --latents-only --no-progress --deadline 60 -o "$run" "$@" >"$folder/log" 2>&1
+}
+
+value() { sed -n "s/.*\"$1\": \"\{0,1\}\([-0-9a-z.]*\)\"\{0,1\},*$/\1/p" "$run/report.json" | head -1; }
+
+# WHAT: the run ended well and has the expected hash
+check() {
+  local found
+  found=$(value latents_sha256)
+  [ "$found" = "$expected" ] || { fail "$1: expected $expected, found $found"; tail -5 "$folder/log"; return 0; }
+  echo "$1: the same latents, $(value pieces_away) pieces away"
+}
+
+small=(--size 128x128 --num-frames 77 --steps 4 --block 4 --overlap 2)
+away=0
+for precision in f32 bf16; do
+  for ranks in 1 2; do
+    rm -rf "$run"
+    generate "$ranks" "${small[@]}" --precision $precision || { cat "$folder/log"; exit 1; }
+    [ "$ranks" -eq 2 ] || expected=$(value latents_sha256)
+    for workers in 1 2 4; do
+      rm -rf "$run"
+      generate "$ranks" "${small[@]}" --precision $precision --workers $workers || { cat "$folder/log"; exit 1; }
+      check "$precision, $ranks ranks, $workers workers"
+      away=$((away + $(value pieces_away)))
+      [ ! -e "$address" ] || fail "the address file is left behind"
+    done
+  done
+done
+[ $away -gt 0 ] || fail "the workers got nothing to do"  # in one run a worker may come too late
+if pgrep -f "worker --connect $address" >/dev/null; then fail "workers outlive their run"; fi
+
+# Workers from outside come and go while the run goes on: killed, stopped, asked to leave.
+long=(--num-frames 401 --steps 10)
+rm -rf "$run"
+generate 2 "${long[@]}" || { cat "$folder/log"; exit 1; }
+expected=$(value latents_sha256)
+rm -rf "$run"
+generate 2 "${long[@]}" --accept-workers on &
+job=$!
+for _ in $(seq 600); do [ ! -e "$address" ] || break; sleep 0.05; done
+[ "$(stat -c %a "$address")" = 600 ] || fail "address file: expected mode 600, found $(stat -c %a "$address")"
+count=0
+while kill -0 $job 2>/dev/null; do
+  "$LONGTAKE_BINARY" worker --connect "$address" --wait 0 --threads 1 >"$folder/worker.$count" 2>&1 &
+  worker=$!
+  disown $worker  # no messages about its end
+  sleep 0.$((RANDOM % 5 + 2))
+  case $((count % 3)) in
+    0) kill -KILL $worker 2>/dev/null || true ;;
+    1) kill -TERM $worker 2>/dev/null || true ;;
+    2) kill -STOP $worker 2>/dev/null || true ;;
+  esac
+  count=$((count + 1))
+done
+wait $job || { cat "$folder/log"; exit 1; }
+check "$count workers that join, are killed, leave and stop"
+[ "$(value workers)" -gt 0 ] || fail "no worker joined"
+pkill -KILL -f "worker --connect $address" || true
+
+# What cannot be.
+refused() {  # WHAT EXPECTED_CODE PATTERN ARGUMENTS...
+  local what=$1 expected_code=$2 pattern=$3 code=0
+  shift 3
+  timeout 60 "$LONGTAKE_BINARY" worker "$@" >"$folder/log" 2>&1 || code=$?
+  if [ $code -ne "$expected_code" ] || ! grep -q -- "$pattern" "$folder/log"; then
+    fail "$what: expected code $expected_code and '$pattern', found $code and: $(cat "$folder/log")"
+  else
+    echo "$what: $(head -1 "$folder/log")"
+  fi
+}
+refused "no file" 66 "workers.addr" --connect "$folder/none/workers.addr" --wait 0
+printf 'longtake workers\nnonsense\n' >"$folder/bad.addr"
+chmod 600 "$folder/bad.addr"
+refused "not an address file" 65 "bad.addr" --connect "$folder/bad.addr" --wait 0
+chmod 644 "$folder/bad.addr"
+refused "a secret that others may read" 65 "600" --connect "$folder/bad.addr" --wait 0
+refused "no --connect" 2 "--connect" --wait 0
+exit $failed
