@@ -199,6 +199,36 @@ TEST_CASE("a reflected proof fails both ways") {
   CHECK(mentions(error_of([&] { target.receive(reflected); }), "wrong token"));
 }
 
+TEST_CASE("the two ends prove under labels of their own") {
+  // A welcome that is right in all but its label; the transcript is that of the true exchange.
+  for (const std::string label : {"longtake rank", "longtake worker"}) {
+    CAPTURE(label);
+    Meeting meeting;
+    const Bytes opened = meeting.worker.take_output();
+    const Nonce nonce = random_nonce();
+    meeting.worker.receive({FrameType::challenge, Bytes(nonce.begin(), nonce.end())});
+    BodyWriter body;
+    body.put(kTerms.epoch);
+    body.put(kTerms.slots);
+    body.put(kTerms.task_bytes);
+    body.put(kTerms.answer_bytes);
+    body.put(BytesView(SessionId{}));
+    body.put_text("");
+    const Proof proof = prove(meeting.token, label,
+                              {BytesView(opened).subspan(kFrameHeaderBytes), nonce, body.bytes()});
+    body.put(BytesView(proof));
+    const Frame welcome{FrameType::welcome, body.bytes()};
+
+    if (label == "longtake rank")
+      meeting.worker.receive(welcome);
+    else
+      CHECK(mentions(error_of([&] { meeting.worker.receive(welcome); }), "did not prove"));
+
+    CHECK((meeting.worker.stage() == WorkerHandshake::Stage::welcomed) ==
+          (label == "longtake rank"));
+  }
+}
+
 TEST_CASE("not one bit of the handshake can be changed on its way") {
   // Flips every bit of what is sent, one at a time; `step` 0-2: opening, challenge, proof, welcome.
   for (int step = 0; step < 4; ++step) {
