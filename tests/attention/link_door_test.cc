@@ -143,8 +143,8 @@ TEST_CASE("who does not prove the token in 5 s is told and closed, at any stage"
   CHECK(waited >= 4.9);
   CHECK(waited < 12);
   CHECK(told[0].get() == "");
-  CHECK(told[1].get() == "no proof of the token in 5000 ms; ");
-  CHECK(told[2].get() == "not a refusal; no proof of the token in 5000 ms; ");
+  CHECK(told[1].get() == "no proof of the token in 5000ms; ");
+  CHECK(told[2].get() == "not a refusal; no proof of the token in 5000ms; ");
   CHECK(door.refused() == 3);
 }
 
