@@ -229,6 +229,16 @@ TEST_CASE("the two ends prove under labels of their own") {
   }
 }
 
+TEST_CASE("a worker takes no terms that it could not keep, not even from the right rank") {
+  Meeting meeting;
+  meeting.until_proved();
+  meeting.welcome.terms.task_bytes = uint64_t{1} << 50;
+  meeting.rank.welcome(meeting.welcome, {});
+
+  CHECK(mentions(error_of([&] { feed(meeting.worker, meeting.rank.take_output()); }),
+                 "task_bytes: expected 1 to 1099511627776, found 1125899906842624"));
+}
+
 TEST_CASE("not one bit of the handshake can be changed on its way") {
   // Flips every bit of what is sent, one at a time; `step` 0-2: opening, challenge, proof, welcome.
   for (int step = 0; step < 4; ++step) {
