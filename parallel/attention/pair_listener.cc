@@ -1,5 +1,7 @@
 #include "parallel/attention/pair_listener.h"
 
+#include <fmt/chrono.h>
+
 #include <algorithm>
 #include <cstring>
 #include <list>
@@ -194,8 +196,9 @@ void PairListener::State::receive(Visitor& visitor) {
 void PairListener::State::step(Visitor& visitor) {
   if (Clock::now() >= visitor.deadline) {
     // No time to linger: the text goes out if there is room for it.
-    if (!visitor.refused)
-      refuse(visitor, fmt::format("no proof of the token in {} ms", kProofTime.count()));
+    const char* missing =
+        visitor.handshake.proved() ? "no end of the handshake" : "no proof of the token";
+    if (!visitor.refused) refuse(visitor, fmt::format("{} in {}", missing, kProofTime));
     if (!visitor.unsent.empty()) (void)visitor.socket.send(visitor.unsent);
     return leave(visitor);
   }

@@ -62,11 +62,9 @@ std::optional<SharedRegion> SharedRegion::create(size_t bytes, std::string* why)
   if (descriptor < 0) return cannot(why, "memfd_create");
   std::unique_ptr<int, Close> owner(new int(descriptor));
   if (::fchmod(descriptor, 0600) != 0) return cannot(why, "fchmod");
-  // Takes the pages now: a full memory is found here and not by SIGBUS later.
-  if (const int error = ::posix_fallocate(descriptor, 0, static_cast<off_t>(bytes)); error != 0) {
-    errno = error;
-    return cannot(why, "posix_fallocate");
-  }
+  // Pages come when they are touched, as with any other memory: taking them now would make the
+  // rank wait.
+  if (::ftruncate(descriptor, static_cast<off_t>(bytes)) != 0) return cannot(why, "ftruncate");
   if (::fcntl(descriptor, F_ADD_SEALS, kSeals) != 0) return cannot(why, "F_ADD_SEALS");
   std::optional<SharedRegion> out = map(descriptor, bytes, why);
   if (!out) return out;
