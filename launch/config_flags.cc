@@ -60,6 +60,9 @@ const std::vector<ConfigFlag>& config_flags() {
       {"parallel.accept_workers", "--accept-workers", "NAME", kMachine,
        "on lets `longtake worker --connect RUN/workers.addr` join from anywhere: on or off "
        "(default off)"},
+      {"parallel.serve_attention", "--serve-attention", "NAME", kMachine,
+       "on lets a rank compute attention for the others while it waits for them: on or off "
+       "(default off)"},
       {"parallel.transport", "--transport", "NAME", kMachine,
        "auto, loopback, mpi, nccl or ipc (default auto)"},
       {"output.run", "--output,-o,--output-path", "FOLDER", kOutput,

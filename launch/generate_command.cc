@@ -148,8 +148,8 @@ class Generation {
     workers_.emplace(job_, comm_, rules, comm_.rank(), std::max(1, loopback_));
     workers_->start(threads_);
   }
-  AttentionDispatcher* dispatcher(int rank) {
-    return workers_ ? workers_->dispatcher(rank) : nullptr;
+  RankAttention attention_of(int rank) {
+    return workers_ ? workers_->of_rank(rank) : RankAttention{};
   }
 
   void encode_prompts_on_rank_0(ThreadPool& pool, RunOutput* output) {
@@ -182,7 +182,7 @@ class Generation {
         comm_, "all ranks to have read their layers",
         [&] {
           made.emplace(job_, RankId{comm_.rank()}, begin_, limits_, prompts_, make_channels,
-                       output ? &output->writer() : nullptr, dispatcher(comm_.rank()), pool,
+                       output ? &output->writer() : nullptr, attention_of(comm_.rank()), pool,
                        comm_.rank_on_node(), update);
         },
         [&] {
@@ -235,7 +235,7 @@ class Generation {
           RankRun rank(
               job_, {r}, begin_, limits_, prompts_,
               [&](StreamRef) { return loopback.transport(r); },
-              r == emitter ? &output.writer() : nullptr, dispatcher(r), pool, r, update);
+              r == emitter ? &output.writer() : nullptr, attention_of(r), pool, r, update);
           rank.run();
           if (r == emitter) {
             stopped_by_ = rank.stopped_by();

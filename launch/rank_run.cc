@@ -24,12 +24,12 @@ RankId emitting_rank(const Mesh& mesh) {
 
 RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
                  const PromptSet& prompts, const MakeTransport& make_transport,
-                 StreamWriter* writer, AttentionDispatcher* workers, ThreadPool& pool,
+                 StreamWriter* writer, const RankAttention& attention, ThreadPool& pool,
                  int rank_on_node, Update update)
     : job_(job),
       rank_(rank),
       writer_(writer),
-      workers_(workers),
+      attention_(attention),
       device_(job.config.device, rank_on_node, pool),
       transport_(make_transport(device_.stream())),
       solver_(job.solver()),
@@ -46,7 +46,8 @@ RankRun::RankRun(const Job& job, RankId rank, const RunStart& start, const RunLi
   parts.model = &*model_;
   parts.solver = solver_.get();
   parts.transport = transport_.get();
-  parts.exchange = workers;
+  parts.exchange = attention.workers;
+  if (attention.service) parts.gate = &attention.service->gate();
   if (job.offload) copies_ = cuda::make_side_copies(device_.stream().cuda());
   parts.offload = copies_.get();
   parts.noise = [this](BlockId block, Tensor noise) { noise_.fill(block, noise); };
@@ -98,6 +99,7 @@ void RankRun::open_checkpoints(const RunStart& start, const RunLimits& limits) {
 
 void RankRun::run() {
   executor_->run();
+  if (attention_.service) attention_.service->gate().open();  // until the others are done as well
   if (const FeatureOffload* offload = executor_->features().offload())
     log_debug("rank {}: {} times features came from host memory, {} times only when needed",
               rank_.value, offload->fetched(), offload->fetched_late());
@@ -129,7 +131,12 @@ RankReport RankRun::report() const {
   // Storing and, on a single rank, decoding happen within Emit.
   out.idle_s = std::max(0.0, out.run_s - compute - seconds_of<Admit>(t) - out.solver_s -
                                  out.send_s - out.wait_s - out.checkpoint_s - seconds_of<Emit>(t));
-  if (workers_) out.attention = workers_->report();
+  if (attention_.workers) out.attention = attention_.workers->report();
+  if (attention_.service) {
+    const WorkerSummary& served = attention_.service->finish();
+    out.served_tasks = served.tasks;
+    out.served_s = served.kernel_s;
+  }
   if (writer_) {
     out.store_s = writer_->seconds().store;
     out.decode_s = writer_->seconds().decode;

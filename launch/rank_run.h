@@ -7,10 +7,10 @@
 #include <optional>
 
 #include "launch/job.h"
+#include "launch/rank_workers.h"
 #include "launch/report.h"
 #include "launch/run_limits.h"
 #include "launch/work_device.h"
-#include "parallel/attention/dispatcher.h"
 #include "runtime/exec/executor.h"
 #include "runtime/stream/checkpoint.h"
 #include "runtime/stream/state_file.h"
@@ -27,10 +27,10 @@ class RankRun {
   // Of a rank whose work is done in this stream's order; null for a job of one rank.
   using MakeTransport = std::function<std::unique_ptr<Transport>(StreamRef)>;
 
-  // `writer` on the emitting rank, else null. `workers` may be null.
+  // `writer` on the emitting rank, else null.
   RankRun(const Job& job, RankId rank, const RunStart& start, const RunLimits& limits,
           const PromptSet& prompts, const MakeTransport& make_transport, StreamWriter* writer,
-          AttentionDispatcher* workers, ThreadPool& pool, int rank_on_node, Update update);
+          const RankAttention& attention, ThreadPool& pool, int rank_on_node, Update update);
 
   void run();
   // Why it stopped before the end, at a commit; empty: it did not.
@@ -45,7 +45,7 @@ class RankRun {
   const Job& job_;
   RankId rank_;
   StreamWriter* writer_;
-  AttentionDispatcher* workers_;
+  RankAttention attention_;
   WorkDevice device_;
   std::unique_ptr<SideCopies> copies_;  // of offloaded features
   std::unique_ptr<Transport> transport_;

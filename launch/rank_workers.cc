@@ -59,7 +59,8 @@ WorkerToken token_of(const std::string& text) {
 }  // namespace
 
 bool wants_workers(const RunConfig& config) {
-  return config.parallel.workers > 0 || config.parallel.accept_workers;
+  return config.parallel.workers > 0 || config.parallel.accept_workers ||
+         config.parallel.serve_attention;
 }
 
 RankWorkers::RankWorkers(const Job& job, Comm& comm, const DispatchRules& rules, int first, int own)
@@ -68,16 +69,24 @@ RankWorkers::RankWorkers(const Job& job, Comm& comm, const DispatchRules& rules,
   addresses_.token = token_of(secret);
   const std::string numerics = attention_numerics(job.config.device);
   // Only this host's own workers: no door to other hosts.
-  const std::string host = job.config.parallel.accept_workers ? host_name() : "127.0.0.1";
+  const bool far = job.config.parallel.accept_workers || comm.ranks() > comm.ranks_on_node();
+  const std::string host = far ? host_name() : "127.0.0.1";
   nlohmann::json mine = nlohmann::json::array();
   for (int rank = first; rank < first + own; ++rank) {
     auto door = std::make_unique<PairListener>(addresses_.token, numerics, terms_of(job));
     mine.push_back({{"rank", rank}, {"host", host}, {"port", door->port()}});
     doors_.push_back(std::make_unique<AttentionDispatcher>(rules, std::move(door)));
   }
+  nlohmann::json all = nlohmann::json::array();
   for (const std::string& packed : comm.gather(mine.dump()))
-    for (const auto& at : nlohmann::json::parse(packed))
-      addresses_.ranks.push_back({at.at("rank"), at.at("host"), at.at("port")});
+    for (const auto& at : nlohmann::json::parse(packed)) all.push_back(at);
+  for (const auto& at : nlohmann::json::parse(comm.broadcast(all.dump())))
+    addresses_.ranks.push_back({at.at("rank"), at.at("host"), at.at("port")});
+}
+
+RankAttention RankWorkers::of_rank(int rank) {
+  const auto own = static_cast<size_t>(rank - first_);
+  return {doors_.at(own).get(), services_.empty() ? nullptr : services_.at(own).get()};
 }
 
 RankWorkers::~RankWorkers() {
@@ -91,6 +100,11 @@ RankWorkers::~RankWorkers() {
 }
 
 void RankWorkers::start(int threads) {
+  const auto own = static_cast<int>(doors_.size());
+  if (job_.config.parallel.serve_attention && addresses_.ranks.size() > 1)
+    for (int i = 0; i < own; ++i)
+      services_.push_back(std::make_unique<AttentionService>(
+          job_, addresses_, first_ + i, own > 1 ? i : comm_.rank_on_node(), threads));
   if (comm_.rank() != 0) return;
   write_address_file(file_, addresses_);
   const std::string count = std::to_string(threads);
@@ -118,6 +132,7 @@ void RankWorkers::start(int threads) {
 
 void RankWorkers::finish() {
   using namespace std::chrono_literals;
+  for (const auto& service : services_) (void)service->finish();
   for (const auto& door : doors_) door->close();
   std::error_code error;
   if (comm_.rank() == 0) fs::remove(file_, error);

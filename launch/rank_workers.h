@@ -7,17 +7,23 @@
 #include <string>
 #include <vector>
 
+#include "launch/attention_service.h"
 #include "launch/job.h"
 #include "parallel/attention/dispatcher.h"
 #include "parallel/comm/comm.h"
 
 namespace longtake {
 
-// May workers join this run?
+// May workers, or ranks that wait, compute attention of this run?
 bool wants_workers(const RunConfig& config);
 
 // The name of the file in a run folder.
 constexpr const char* kWorkersFile = "workers.addr";
+
+struct RankAttention {
+  AttentionDispatcher* workers = nullptr;  // computes for the rank
+  AttentionService* service = nullptr;     // the rank computes for others
+};
 
 class RankWorkers {
  public:
@@ -25,9 +31,8 @@ class RankWorkers {
   RankWorkers(const Job& job, Comm& comm, const DispatchRules& rules, int first, int own);
   ~RankWorkers();
 
-  AttentionDispatcher* dispatcher(int rank) {
-    return doors_.at(static_cast<size_t>(rank - first_)).get();
-  }
+  // What a rank has to do with workers.
+  RankAttention of_rank(int rank);
   // Starts the workers of this host (rank 0) and lets them and others find the doors.
   void start(int threads);
   // Says goodbye to all, waits for those that were started here, removes the file.
@@ -38,8 +43,9 @@ class RankWorkers {
   Comm& comm_;
   int first_;
   std::filesystem::path file_;
-  AddressFile addresses_;  // complete on rank 0
+  AddressFile addresses_;
   std::vector<std::unique_ptr<AttentionDispatcher>> doors_;
+  std::vector<std::unique_ptr<AttentionService>> services_;  // as the doors, or none
   std::vector<pid_t> children_;
 };
 

@@ -31,7 +31,8 @@ constexpr std::array<Field, 10> kSections{{{"load", &RankReport::load_s},
                                            {"checkpoint", &RankReport::checkpoint_s},
                                            {"idle", &RankReport::idle_s},
                                            {"store", &RankReport::store_s}}};
-constexpr std::array<Field, 3> kMoreSeconds{{{"decode", &RankReport::decode_s},
+constexpr std::array<Field, 4> kMoreSeconds{{{"decode", &RankReport::decode_s},
+                                             {"served", &RankReport::served_s},
                                              {"run", &RankReport::run_s},
                                              {"first_frames", &RankReport::first_frames_s}}};
 
@@ -50,6 +51,7 @@ nlohmann::ordered_json json_of(const RankReport& k) {
       {"io_s", k.store_s + k.decode_s}};
   for (const Field& f : kSections) json[std::string(f.name) + "_s"] = k.*f.seconds;
   for (const Field& f : kMoreSeconds) json[std::string(f.name) + "_s"] = k.*f.seconds;
+  json["served_tasks"] = k.served_tasks;
   if (k.attention.calls > 0) json["attention_workers"] = json_of(k.attention);
   return json;
 }
@@ -73,6 +75,7 @@ RankReport unpack(const std::string& packed) {
   k.device_peak_bytes = json.at("device_peak_bytes");
   for (const Field& f : kSections) k.*f.seconds = json.at(std::string(f.name) + "_s");
   for (const Field& f : kMoreSeconds) k.*f.seconds = json.at(std::string(f.name) + "_s");
+  k.served_tasks = json.at("served_tasks");
   if (json.contains("attention_workers"))
     k.attention = dispatch_report_of(json.at("attention_workers"));
   return k;
@@ -202,7 +205,13 @@ std::string to_text(const RunReport& r) {
         k.rank, k.host, static_cast<double>(k.first_unit) / 3, static_cast<double>(k.end_unit) / 3,
         static_cast<double>(k.weight_bytes) / 1e6, static_cast<double>(k.buffer_bytes) / 1e6,
         static_cast<double>(k.peak_bytes) / 1e6);
-  for (const RankReport& k : r.per_rank) out += to_text(k.attention, k.rank);
+  for (const RankReport& k : r.per_rank) {
+    out += to_text(k.attention, k.rank);
+    if (k.served_tasks > 0)
+      out +=
+          fmt::format("rank {} served others with {} tasks, {:.2f} s of its {:.2f} s of waiting\n",
+                      k.rank, k.served_tasks, k.served_s, k.wait_s + k.idle_s);
+  }
   out += predictions(r);
   out += fmt::format("{} commits, p50 {:.1f} ms, p99 {:.1f} ms\n", r.commit.commits,
                      1e3 * r.commit.p50_s, 1e3 * r.commit.p99_s);

@@ -25,6 +25,9 @@ struct RankReport {
   double store_s = 0, decode_s = 0, first_frames_s = 0;
 
   DispatchReport attention;  // of its attention workers
+  // Attention of other ranks that it computed while it waited.
+  int64_t served_tasks = 0;
+  double served_s = 0;
 
   double busy_s() const { return run_s - wait_s - idle_s; }
 };

@@ -221,6 +221,8 @@ std::vector<Setting> run_settings() {
       number("parallel", "workers", false, IntegerRange{0, 100'000}, LT_FIELD(parallel.workers)),
       choice<bool>("parallel", "accept_workers", false, {{"off", false}, {"on", true}},
                    LT_FIELD(parallel.accept_workers)),
+      choice<bool>("parallel", "serve_attention", false, {{"off", false}, {"on", true}},
+                   LT_FIELD(parallel.serve_attention)),
       choice<TransportChoice>("parallel", "transport", false,
                               {{"auto", TransportChoice::automatic},
                                {"loopback", TransportChoice::loopback},

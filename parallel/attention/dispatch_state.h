@@ -43,6 +43,7 @@ struct WorkerPeer {
   std::vector<Slot> slots;
   std::optional<Trial> trial;
   double next_heartbeat_s = 0;
+  bool available = true;
 
   double work_there() const;
   int free_slot() const;  // -1: none
@@ -79,7 +80,7 @@ struct AttentionDispatcher::State {
   void admit(std::unique_ptr<PairLink> link, double now);
   void serve(WorkerPeer& peer);
   void on_message(WorkerPeer& peer, const AttentionAnswer& answer);
-  void on_message(WorkerPeer& peer, const Heartbeat&);
+  void on_message(WorkerPeer& peer, const Heartbeat& heartbeat);
   void on_message(WorkerPeer& peer, const Goodbye&);
   void on_message(WorkerPeer& peer, const AttentionTask&);
   bool dispatch(WorkerPeer& peer);

@@ -92,9 +92,10 @@ void AttentionDispatcher::State::serve(WorkerPeer& peer) {
   if (!broken.empty()) lose(peer, broken);
 }
 
-void AttentionDispatcher::State::on_message(WorkerPeer& peer, const Heartbeat&) {
+void AttentionDispatcher::State::on_message(WorkerPeer& peer, const Heartbeat& heartbeat) {
   const Lock lock(mutex);
   peer.health.heard(now());
+  peer.available = heartbeat.available;
 }
 
 void AttentionDispatcher::State::on_message(WorkerPeer& peer, const Goodbye&) {
@@ -182,7 +183,8 @@ bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
   const bool trial =
       peer.health.on_trial() || (peer.health.trusted() && !peer.trial && rules.trial_every > 0 &&
                                  peer.counts.tasks >= (peer.counts.trials) * rules.trial_every);
-  if (slot < 0 || !(peer.health.trusted() || (trial && !peer.trial))) return false;
+  if (slot < 0 || !peer.available || !(peer.health.trusted() || (trial && !peer.trial)))
+    return false;
   for (AttentionCall& call : calls) {
     if (!call.offered) continue;
     AttentionPiece* first = nullptr;

@@ -51,7 +51,8 @@ struct AttentionAnswer {
 };
 
 struct Heartbeat {
-  uint32_t queued = 0;  // tasks at the worker
+  uint32_t queued = 0;    // tasks at the worker
+  bool available = true;  // it computes now; one in a rank that is busy does not
 };
 
 // An orderly end: the run is over, or the worker leaves. What it had is asked of others.

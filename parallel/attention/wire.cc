@@ -112,6 +112,7 @@ FrameType encode(BodyWriter& body, const AttentionAnswer& answer) {
 
 FrameType encode(BodyWriter& body, const Heartbeat& heartbeat) {
   body.put(heartbeat.queued);
+  body.put(static_cast<uint8_t>(heartbeat.available));
   return FrameType::heartbeat;
 }
 
@@ -145,6 +146,16 @@ AttentionTask decode_task(BodyReader& body) {
   return task;
 }
 
+Heartbeat decode_heartbeat(BodyReader& body) {
+  Heartbeat heartbeat;
+  heartbeat.queued = body.get<uint32_t>();
+  const int available = body.get<uint8_t>();
+  if (available > 1)
+    fail(ExitCode::bad_data, "heartbeat: available: expected 0 or 1, found {}", available);
+  heartbeat.available = available == 1;
+  return heartbeat;
+}
+
 AttentionAnswer decode_answer(BodyReader& body) {
   AttentionAnswer answer;
   answer.id = body.get<uint64_t>();
@@ -166,7 +177,7 @@ PairMessage decode_fields(const Frame& frame, PairEnd at) {
   else if (frame.type == FrameType::answer && at == PairEnd::rank)
     message = decode_answer(body);
   else if (frame.type == FrameType::heartbeat)
-    message = Heartbeat{body.get<uint32_t>()};
+    message = decode_heartbeat(body);
   else if (frame.type == FrameType::goodbye)
     message = Goodbye{};
   else

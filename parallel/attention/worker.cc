@@ -16,6 +16,7 @@
 #include "kernels/attention.h"
 #include "kernels/base/error.h"
 #include "kernels/copy.h"
+#include "parallel/attention/worker_gate.h"
 
 namespace longtake {
 
@@ -81,10 +82,12 @@ class Worker {
       : rules_(rules), stop_(stop), stream_(stream), wake_fd_(::eventfd(0, EFD_NONBLOCK)) {
     LT_CHECK(wake_fd_ >= 0, "eventfd: {}", std::strerror(errno));
     for (auto& link : links) ranks_.push_back({.link = std::move(link), .heard_s = now()});
+    if (rules.gate) rules.gate->watch([this] { wake(); });
     talk_ = std::thread([this] { talk(); });
   }
   ~Worker() {
     talk_.join();
+    if (rules_.gate) rules_.gate->watch({});
     ::close(wake_fd_);
   }
 
@@ -170,12 +173,14 @@ class Worker {
   // False: there is nobody left to talk to, or all has been said.
   bool talk_once() {
     constexpr int kTick_ms = 100;
+    const int opens_in = rules_.gate ? rules_.gate->opens_in_ms() : 0;
     std::vector<pollfd> waits{{wake_fd_, POLLIN, 0}};
     for (const Rank& rank : ranks_)
       if (rank.link) rank.link->add_waits(waits);
-    (void)::poll(waits.data(), waits.size(), kTick_ms);
+    (void)::poll(waits.data(), waits.size(), opens_in > 0 ? opens_in : kTick_ms);
     uint64_t woken = 0;
     (void)!::read(wake_fd_, &woken, sizeof woken);
+    heed_gate();
     send_finished();
     for (size_t i = 0; i < ranks_.size(); ++i)
       if (ranks_[i].link) serve(i);
@@ -183,6 +188,32 @@ class Worker {
     if (stop_ && leave()) return false;
     return std::any_of(ranks_.begin(), ranks_.end(),
                        [](const Rank& r) { return r.link != nullptr; });
+  }
+
+  void heed_gate() {
+    if (!rules_.gate) return;
+    const bool open = rules_.gate->opens_in_ms() == 0;
+    if (open != open_) {
+      open_ = open;
+      for (Rank& rank : ranks_) rank.next_heartbeat_s = 0;  // say so at once
+    }
+    if (open_) return;
+    const std::lock_guard lock(mutex_);
+    for (const Queued& queued : queue_) give_back(queued.rank, queued.task);
+    queue_.clear();
+  }
+
+  // With the lock held.
+  void give_back(size_t rank, const AttentionTask& task) {
+    finished_.push_back({rank,
+                         {.id = task.id,
+                          .epoch = task.epoch,
+                          .slot = task.slot,
+                          .status = AnswerStatus::busy,
+                          .payload_bytes = 0,
+                          .queue_s = 0,
+                          .kernel_s = 0,
+                          .checksum = 0}});
   }
 
   void send_finished() {
@@ -225,12 +256,21 @@ class Worker {
                                     rules_.silence_s));
     if (now() < rank.next_heartbeat_s) return;
     rank.next_heartbeat_s = now() + rules_.heartbeat_s;
-    post(rank, Heartbeat{});
+    uint32_t queued = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      queued = static_cast<uint32_t>(queue_.size());
+    }
+    post(rank, Heartbeat{queued, open_});
   }
 
   void enqueue(size_t index, const AttentionTask& task) {
     PairLink& link = *ranks_[index].link;
     const std::lock_guard lock(mutex_);
+    if (!open_) {
+      give_back(index, task);
+      return wake();
+    }
     queue_.push_back(
         {index, task, now(), link.task_payload(task.slot), link.answer_payload(task.slot)});
     summary_.received_bytes += task.payload_bytes();
@@ -276,6 +316,7 @@ class Worker {
   int wake_fd_;
   std::vector<Rank> ranks_;  // of the talking thread
   bool left_ = false;
+  bool open_ = true;  // as the ranks were told
   std::mutex mutex_;
   std::condition_variable todo_changed_;
   std::deque<Queued> queue_;

@@ -13,9 +13,12 @@
 
 namespace longtake {
 
+class WorkerGate;
+
 struct WorkerRules {
   double heartbeat_s = 1.0;
-  double silence_s = 15.0;  // without a sign of life of a rank: it is gone
+  double silence_s = 15.0;     // without a sign of life of a rank: it is gone
+  WorkerGate* gate = nullptr;  // closed: tasks are given back; null: always open
   // For tests: called before a task is computed and before its answer goes.
   std::function<void(const AttentionTask&)> before_task;
   std::function<void(AttentionAnswer&, std::byte* payload)> before_answer;

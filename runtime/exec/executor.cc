@@ -253,12 +253,19 @@ void Executor::issue(const Embed& i) {
   for (size_t b = 1; b < x_.size(); ++b) copy(x(0, i.block), x(b, i.block), stream_);
 }
 
+const void* Executor::receive(ReceiveChannel& channel, size_t bytes, const std::string& what) {
+  if (parts_.gate) parts_.gate->open();
+  const void* message = channel.receive(bytes, what);
+  if (parts_.gate) parts_.gate->close();
+  return message;
+}
+
 void Executor::issue(const Recv& i) {
   ReceiveChannel& channel = *link(i.payload, i.from).receive;
   const std::string what = to_text(i);
   if (i.payload == Payload::tokens) {
     const size_t bytes = x(0, i.block).bytes();
-    const auto* from = static_cast<const char*>(channel.receive(bytes * x_.size(), what));
+    const auto* from = static_cast<const char*>(receive(channel, bytes * x_.size(), what));
     for (size_t b = 0; b < x_.size(); ++b) {
       const Tensor to = x(b, i.block);
       copy(message_as<const void>(to, from + b * bytes, channel.device()), to, stream_);
@@ -274,7 +281,7 @@ void Executor::issue(const Recv& i) {
         other = OwnedTensor(DType::f32, shape, stream_.device());
       to = other;
     }
-    copy(message_as(to, channel.receive(to.bytes(), what), channel.device()), to, stream_);
+    copy(message_as(to, receive(channel, to.bytes(), what), channel.device()), to, stream_);
   }
   channel.release();
 }

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 
+#include "parallel/attention/worker_gate.h"
 #include "parallel/comm/channel.h"
 #include "parallel/plan/plan.h"
 #include "runtime/context/block_store.h"
@@ -32,6 +33,7 @@ struct ExecutorParts {
   const Solver* solver = nullptr;
   Transport* transport = nullptr;              // may be null for one rank
   AttentionExchange* exchange = nullptr;       // null: self-attention is computed here
+  WorkerGate* gate = nullptr;                  // open while this rank waits for a message
   SideCopies* offload = nullptr;               // features lie in host memory; null: beside the rest
   std::function<void(BlockId, Tensor)> noise;  // f32 [channels, frames, h, w]
   std::function<int64_t(BlockId)> prompt_of;
@@ -74,6 +76,7 @@ class Executor {
   void issue(const ReleaseLatent& i) { latents_.release(i.latent); }
   void issue(const ReleaseSolver& i) { solvers_.erase(i.block); }
 
+  const void* receive(ReceiveChannel& channel, size_t bytes, const std::string& what);
   void carry_out(const Instruction& instruction);
   void look_ahead(const PlanMaker& maker, const std::vector<Instruction>& sweep, size_t at);
   void open_channels();
