@@ -14,6 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr size_t kCrcDigits = 8;
+constexpr int64_t kMostFrames = int64_t{1} << 32;
 
 std::string crc_text(std::string_view body) {
   const uLong crc = crc32(crc32(0, nullptr, 0), reinterpret_cast<const Bytef*>(body.data()),
@@ -28,6 +29,18 @@ Json json_of(const CommittedState& state) {
   return {{"sweep", state.sweep}, {"files", files}};
 }
 
+Json json_of(const Extension& e) {
+  Json prompts = Json::array();
+  for (const PromptAt& p : e.prompts) prompts.push_back({{"frame", p.frame}, {"text", p.text}});
+  return {{"first_block", e.first_block},
+          {"finished_frames", e.finished_frames},
+          {"frames", e.frames},
+          {"video_frames", e.video_frames},
+          {"prompts", prompts},
+          {"fingerprint", e.fingerprint},
+          {"configuration", e.configuration}};
+}
+
 std::string body_of(const CommitRecord& record) {
   Json blocks = Json::array();
   for (const CommittedBlock& b : record.blocks) {
@@ -38,7 +51,9 @@ std::string body_of(const CommitRecord& record) {
                       {"bytes", b.bytes},
                       {"sha256", b.sha256}});
   }
-  Json json = {{"seq", record.seq}, {"epoch", record.epoch}, {"blocks", blocks}};
+  Json json = {{"seq", record.seq}, {"epoch", record.epoch}};
+  if (record.extension) json["extension"] = json_of(*record.extension);
+  json["blocks"] = blocks;
   if (record.state) json["state"] = json_of(*record.state);
   json["prev"] = record.prev;
   return json.dump();
@@ -59,6 +74,19 @@ CommittedState parse_state(const Json& json) {
   return state;
 }
 
+Extension parse_extension(const Json& json) {
+  Extension out;
+  out.first_block = integer(json.at("first_block"));
+  out.finished_frames = integer(json.at("finished_frames"));
+  out.frames = integer(json.at("frames"));
+  out.video_frames = integer(json.at("video_frames"));
+  for (const Json& p : json.at("prompts"))
+    out.prompts.push_back({integer(p.at("frame")), p.at("text").get<std::string>()});
+  out.fingerprint = json.at("fingerprint").get<std::string>();
+  out.configuration = json.at("configuration").get<std::string>();
+  return out;
+}
+
 CommitRecord parse_body(std::string_view body) {
   const Json json = Json::parse(body);
   CommitRecord record;
@@ -72,6 +100,7 @@ CommitRecord parse_body(std::string_view body) {
                              b.at("sha256").get<std::string>()});
   }
   if (json.contains("state")) record.state = parse_state(json.at("state"));
+  if (json.contains("extension")) record.extension = parse_extension(json.at("extension"));
   return record;
 }
 
@@ -89,6 +118,18 @@ std::string check_state(const CommitRecord& record) {
   return "";
 }
 
+// It begins where the log stands; whether the run was finished there, the reader knows.
+std::string check_extension(const Extension& e, int64_t blocks, int64_t frames) {
+  if (blocks == 0 || e.first_block != blocks || e.finished_frames != frames)
+    return fmt::format(
+        "extension: it begins after {} blocks of {} latent frames, expected {} of {}",
+        e.first_block, e.finished_frames, blocks, frames);
+  if (e.frames <= frames || e.frames > kMostFrames || e.video_frames < 1)
+    return fmt::format("extension: {} latent frames of {} video frames after {} latent frames",
+                       e.frames, e.video_frames, frames);
+  return "";
+}
+
 // Continues what stands before? Empty, or what does not.
 std::string check_chain(const CommitLog& log, const CommitRecord& record) {
   const int64_t seq = static_cast<int64_t>(log.records.size()) + 1;
@@ -101,6 +142,10 @@ std::string check_chain(const CommitLog& log, const CommitRecord& record) {
   }
   int64_t index = static_cast<int64_t>(log.blocks.size());
   int64_t frame = log.blocks.empty() ? 0 : log.blocks.back().first_frame + log.blocks.back().frames;
+  if (record.extension) {
+    const std::string problem = check_extension(*record.extension, index, frame);
+    if (!problem.empty()) return problem;
+  }
   for (const CommittedBlock& b : record.blocks) {
     if (b.index != index || b.file != block_file_name(index)) {
       return fmt::format("expected block {}, found block {} in `{}`", index, b.index, b.file);
@@ -136,6 +181,19 @@ std::string parse_line(std::string_view line, const CommitLog& log, CommitRecord
 
 }  // namespace
 
+void extend(RunIdentity& identity, const Extension& e) {
+  identity.frames = e.frames;
+  identity.video_frames = e.video_frames;
+  identity.prompts = e.prompts;
+  identity.fingerprint = e.fingerprint;
+  identity.configuration = e.configuration;
+}
+
+Extension extension_to(const RunIdentity& id, int64_t first_block, int64_t finished_frames) {
+  return {first_block, finished_frames, id.frames,       id.video_frames,
+          id.prompts,  id.fingerprint,  id.configuration};
+}
+
 std::string block_file_name(int64_t index) {
   return fmt::format("out/b{:08d}.h5", index);
 }
@@ -165,6 +223,10 @@ CommitLog parse_commit_log(std::string_view text, const std::string& anchor) {
     }
     log.head = sha256_hex(rest.substr(0, end));
     log.blocks.insert(log.blocks.end(), record.blocks.begin(), record.blocks.end());
+    if (record.extension) {
+      log.extensions.push_back(*record.extension);
+      log.states.clear();
+    }
     if (record.state) log.states.push_back(*record.state);
     log.records.push_back(std::move(record));
     log.valid_bytes += end + 1;

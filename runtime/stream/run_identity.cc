@@ -95,6 +95,37 @@ std::string new_uuid() {
   return out;
 }
 
+std::string frames_line(int64_t video_frames) {
+  return fmt::format("video.frames: {}\n", video_frames);
+}
+
+std::string prompt_line(const PromptAt& prompt) {
+  return fmt::format("prompt at frame {}: {}\n", prompt.frame, prompt.text);
+}
+
+std::string extension_problem(const RunIdentity& before, const RunIdentity& now) {
+  // What the first frames of both were made from, both times with the length of `before`.
+  const auto of_the_finished = [&](const RunIdentity& id) {
+    std::string out = id.fingerprint;
+    const auto replace = [&](const std::string& line, const std::string& by) {
+      if (const size_t at = out.rfind(line); at != std::string::npos)
+        out.replace(at, line.size(), by);
+    };
+    replace(frames_line(id.video_frames), frames_line(before.video_frames));
+    for (const PromptAt& prompt : id.prompts)
+      if (prompt.frame >= before.video_frames) replace(prompt_line(prompt), "");
+    return out;
+  };
+  const std::string other = first_difference(of_the_finished(before), of_the_finished(now));
+  if (!other.empty()) return other;
+  if (now.video_frames < before.video_frames)
+    return fmt::format(
+        "`video.frames: {}` in the run, `video.frames: {}` now, and a finished run "
+        "is made longer, not shorter",
+        before.video_frames, now.video_frames);
+  return now.frames > before.frames ? "" : "its prompts after the last frame";
+}
+
 std::string first_difference(std::string_view before, std::string_view now) {
   while (!before.empty() || !now.empty()) {
     const std::string_view a = take_line(before);

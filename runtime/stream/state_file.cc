@@ -210,8 +210,8 @@ void StateFiles::read_layers(const std::string& name, int64_t first_layer, Tenso
 }
 
 // Time first in the file, channels first in the queue: the exchange is its own inverse.
-OwnedTensor StateFiles::finished(BlockId block) const {
-  return time_first(reader_.read(static_cast<size_t>(block.value)));
+OwnedTensor StateFiles::finished(int64_t first_frame, int64_t frames) const {
+  return time_first(reader_.read_frames(first_frame, frames));
 }
 
 }  // namespace longtake
