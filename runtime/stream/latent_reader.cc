@@ -29,8 +29,9 @@ void LatentReader::refresh() {
   log_ = parse_commit_log(read_file(run_ / "COMMIT", kLogLimit), anchor_);
   apply_extensions();
   if (frames() > identity_.frames) {
-    fail(ExitCode::bad_data, "{} holds {} latent frames, {} says {}", (run_ / "COMMIT").string(),
-         frames(), log_.extensions.empty() ? "RUN.json" : "its last extension", identity_.frames);
+    fail(ExitCode::bad_data, "{} holds {} latent frames, field {} says {}",
+         (run_ / "COMMIT").string(), frames(),
+         log_.extensions.empty() ? "`latents` of RUN.json" : "`extension`", identity_.frames);
   }
 }
 
@@ -39,7 +40,7 @@ void LatentReader::apply_extensions() {
   for (const Extension& e : log_.extensions) {
     if (e.finished_frames != identity_.frames)
       fail(ExitCode::bad_data,
-           "{}: extension at block {}: expected all {} latent frames before it, "
+           "{}: field `extension` at block {}: expected all {} latent frames before it, "
            "found {}",
            (run_ / "COMMIT").string(), e.first_block, identity_.frames, e.finished_frames);
     extend(identity_, e);

@@ -21,12 +21,30 @@ std::string_view take_line(std::string_view& text) {
   return line;
 }
 
+// An object of RUN.json: what it should hold is read or named.
+struct Description {
+  const Json& json;
+  const std::filesystem::path& path;
+
+  template <class T>
+  T get(const char* key, const char* expected) const {
+    try {
+      return json.at(key).get<T>();
+    } catch (const nlohmann::json::exception& e) {
+      fail(ExitCode::bad_data, "{}: field `{}`: expected {}: {}", path.string(), key, expected,
+           e.what());
+    }
+  }
+  int64_t number(const char* key) const { return get<int64_t>(key, "a whole number"); }
+  std::string text(const char* key) const { return get<std::string>(key, "a text"); }
+};
+
 void check_geometry(const RunIdentity& id, const std::filesystem::path& path) {
   constexpr int64_t kLargest = int64_t{1} << 32;
   for (const int64_t n : {id.frames, id.channels, id.height, id.width}) {
     if (n < 1 || n > kLargest) {
-      fail(ExitCode::bad_data, "{}: latents [{}, {}, {}, {}] are not possible", path.string(),
-           id.frames, id.channels, id.height, id.width);
+      fail(ExitCode::bad_data, "{}: field `latents`: [{}, {}, {}, {}] are not possible",
+           path.string(), id.frames, id.channels, id.height, id.width);
     }
   }
 }
@@ -53,30 +71,33 @@ std::string to_json(const RunIdentity& id) {
 }
 
 RunIdentity parse_run_identity(std::string_view text, const std::filesystem::path& path) {
-  RunIdentity id;
+  Json json;
   try {
-    const Json json = Json::parse(text);
-    const int format = json.at("format").get<int>();
-    if (format != kFormat) {
-      fail(ExitCode::bad_data, "{}: format {} found, this version reads format {}", path.string(),
-           format, kFormat);
-    }
-    id.version = json.at("version").get<std::string>();
-    id.uuid = json.at("uuid").get<std::string>();
-    id.model = json.at("model").get<std::string>();
-    id.seed = json.at("seed").get<int64_t>();
-    id.fps = json.at("fps").get<double>();
-    id.video_frames = json.at("video_frames").get<int64_t>();
-    const auto latents = json.at("latents").get<std::array<int64_t, 4>>();
-    id.frames = latents[0], id.channels = latents[1], id.height = latents[2], id.width = latents[3];
-    for (const Json& p : json.at("prompts")) {
-      id.prompts.push_back({p.at("frame").get<int64_t>(), p.at("text").get<std::string>()});
-    }
-    id.fingerprint = json.at("fingerprint").get<std::string>();
-    id.configuration = json.at("configuration").get<std::string>();
-  } catch (const nlohmann::json::exception& e) {
+    json = Json::parse(text);
+  } catch (const nlohmann::json::exception& e) {  // names line and column
     fail(ExitCode::bad_data, "{} is not the description of a run: {}", path.string(), e.what());
   }
+  const Description of{json, path};
+  const int64_t format = of.number("format");
+  if (format != kFormat) {
+    fail(ExitCode::bad_data, "{}: field `format`: {} found, this version reads format {}",
+         path.string(), format, kFormat);
+  }
+  RunIdentity id;
+  id.version = of.text("version");
+  id.uuid = of.text("uuid");
+  id.model = of.text("model");
+  id.seed = of.number("seed");
+  id.fps = of.get<double>("fps", "a number");
+  id.video_frames = of.number("video_frames");
+  const auto latents = of.get<std::array<int64_t, 4>>("latents", "4 numbers");
+  id.frames = latents[0], id.channels = latents[1], id.height = latents[2], id.width = latents[3];
+  for (const Json& p : of.get<Json::array_t>("prompts", "a list")) {
+    const Description prompt{p, path};
+    id.prompts.push_back({prompt.number("frame"), prompt.text("text")});
+  }
+  id.fingerprint = of.text("fingerprint");
+  id.configuration = of.text("configuration");
   check_geometry(id, path);
   return id;
 }

@@ -193,14 +193,14 @@ TEST_CASE("an extension in the wrong place is damage that is named") {
 
   CHECK(problem_with([](Extension&) {}).empty());
   CHECK(LatentReader(run).identity().frames == 8);
-  const std::string place = "line 4 does not hold: extension: it begins after ";
+  const std::string place = "line 4 does not hold: field `extension`: it begins after ";
   CHECK(problem_with([](Extension& e) { e.first_block = 2; }) ==
         place + "2 blocks of 6 latent frames, expected 3 of 6");
   CHECK(problem_with([](Extension& e) { e.finished_frames = 7; }) ==
         place + "3 blocks of 7 latent frames, expected 3 of 6");
-  CHECK(
-      problem_with([](Extension& e) { e.frames = 6; }) ==
-      "line 4 does not hold: extension: 6 latent frames of 29 video frames after 6 latent frames");
+  CHECK(problem_with([](Extension& e) { e.frames = 6; }) ==
+        "line 4 does not hold: field `extension`: 6 latent frames of 29 video frames after 6 "
+        "latent frames");
   overwrite(run / "COMMIT", log);
   CommitRecord record;
   record.seq = 3, record.epoch = 1, record.prev = parsed.records[2].prev;
@@ -209,7 +209,7 @@ TEST_CASE("an extension in the wrong place is damage that is named") {
             log.substr(0, log.find('\n', log.find('\n') + 1) + 1) + commit_line(record));
   const Error early = error_of([&] { LatentReader reader(run); });
   CHECK(early.code() == ExitCode::bad_data);
-  CHECK(mentions(early, "COMMIT: extension at block 2: expected all 6 latent frames"));
+  CHECK(mentions(early, "COMMIT: field `extension` at block 2: expected all 6 latent frames"));
 }
 
 TEST_CASE("frames are read across blocks") {
