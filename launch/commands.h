@@ -80,8 +80,9 @@ struct BenchOptions {
   int64_t repeat = 5;
 };
 
-// The configuration of an unfinished run, as RUN.json says; for `resume`.
-RunConfig config_of_run(const std::filesystem::path& run, Problems& problems);
+// The configuration of a run, as RUN.json and its last extension say; for `resume`. Of a finished
+// one only if it is to be made `longer`.
+RunConfig config_of_run(const std::filesystem::path& run, bool longer, Problems& problems);
 
 int run_generate(const RunConfig& config, const GenerateOptions& options);
 int run_plan(const RunConfig& config, const PlanOptions& options);

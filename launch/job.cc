@@ -14,6 +14,7 @@
 #include "launch/work_device.h"
 #include "parallel/cost/cost_model.h"
 #include "runtime/model/prompt_encoder.h"
+#include "runtime/stream/latent_reader.h"
 
 namespace longtake {
 
@@ -39,6 +40,37 @@ void share_choices(RunConfig& config, Comm& comm) {
   config.sampler.seed = shared.at("seed");
   config.output.run = shared.at("run").get<std::string>();
   config.model = fs::absolute(config.model).lexically_normal();  // decode finds it from anywhere
+}
+
+// Where the plan begins: a run that is, or is to be, longer than it once was keeps the blocks that
+// it had then. A run that does not go on with this configuration is refused by its store.
+BlockLayout begin_layout(BlockLayout layout, const RunConfig& config) {
+  std::error_code error;
+  if (!fs::exists(config.output.run / "RUN.json", error)) return layout;
+  const LatentReader reader(config.output.run);
+  const int64_t frames = reader.identity().video_frames;
+  const auto& extensions = reader.log().extensions;
+  if (config.video.frames == frames && !extensions.empty()) {
+    layout.first_block = extensions.back().first_block;
+    layout.finished_frames = extensions.back().finished_frames;
+  } else if (config.video.frames > frames && reader.complete()) {
+    layout.first_block = static_cast<int64_t>(reader.blocks().size());
+    layout.finished_frames = reader.frames();
+  }
+  return layout;
+}
+
+// As rank 0 finds the run folder.
+BlockLayout share_layout(const BlockLayout& layout, const RunConfig& config, Comm& comm) {
+  nlohmann::json found;
+  if (comm.rank() == 0) {
+    const BlockLayout begun = begin_layout(layout, config);
+    found = {begun.first_block, begun.finished_frames};
+  }
+  found = nlohmann::json::parse(comm.broadcast(found.dump()));
+  BlockLayout out = layout;
+  out.first_block = found.at(0), out.finished_frames = found.at(1);
+  return out;
 }
 
 // Sizes that each are allowed can be absurd together.
@@ -152,7 +184,8 @@ Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
   share_choices(job.config, comm);
   job.folder = read_model_folder(job.config.model);
   const ModelSizes sizes = sizes_of(job.folder);
-  const RunShape shape = run_shape(job.config, sizes);
+  RunShape shape = run_shape(job.config, sizes);
+  shape.plan.layout = share_layout(shape.plan.layout, job.config, comm);
   job.compute = choose_precision(job.config.precision, job.config.device);
   job.channels = shape.channels, job.frames = shape.frames;
   job.height = shape.height, job.width = shape.width;

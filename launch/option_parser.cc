@@ -83,13 +83,17 @@ void OptionParser::add_run_flags(CLI::App* command) {
   command->add_option("--size", size_, "832*480 or 832x480: width and height at once")
       ->type_name("WxH")
       ->group("Video");
-  command->add_option("--seconds", seconds_, "length, instead of --num-frames")
-      ->type_name("X")
-      ->group("Video");
+  add_seconds(command);
   command->add_flag("--latents-only", latents_only_, "no video: needs no VAE in the model folder")
       ->group("Output");
   add_machine(command);
   add_common(command, true);
+}
+
+void OptionParser::add_seconds(CLI::App* command) {
+  command->add_option("--seconds", seconds_, "length, instead of --num-frames")
+      ->type_name("X")
+      ->group("Video");
 }
 
 void OptionParser::add_generate() {
@@ -120,21 +124,26 @@ void OptionParser::add_deadline(CLI::App* command) {
       ->group("Machine");
 }
 
-// Only what does not shape the latents may be chosen anew.
+// Only what does not shape the latents may be chosen anew, and more frames for a finished run.
 void OptionParser::add_resume() {
   CLI::App* command = app_.add_subcommand(
-      "resume", "go on with a run that was stopped or died, on any number of ranks");
+      "resume",
+      "go on with a run that was stopped or died, or make a finished one longer, on any number of "
+      "ranks");
   command->add_option("run", resume_, "run folder")->type_name("RUN")->required();
   for (const ConfigFlag& f : config_flags()) {
     const std::string section = std::string(f.setting).substr(0, std::string(f.setting).find('.'));
     if (section == "parallel" || section == "checkpoint" || section == "model" ||
-        section == "offload")
+        section == "offload" || std::string_view(f.setting) == "video.frames")
       add_setting(command, f.setting, f.flags, f.type, f.group, f.help);
   }
+  add_seconds(command);
   add_deadline(command);
   add_machine(command);
   add_common(command, true);
-  command->footer("Example:\n  mpirun -n 4 longtake resume runs/first");
+  command->footer(
+      "Examples:\n  mpirun -n 4 longtake resume runs/first\n"
+      "  longtake resume runs/first --num-frames 801");
 }
 
 void OptionParser::add_plan() {

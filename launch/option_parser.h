@@ -19,6 +19,7 @@ class OptionParser {
   CommandLine parse(std::vector<std::string> args);
 
  private:
+  void add_seconds(CLI::App* command);
   void add_generate();
   void add_resume();
   void add_deadline(CLI::App* command);

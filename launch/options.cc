@@ -137,7 +137,8 @@ void OptionParser::finish_command(const CLI::App& command) {
   out_.log_level = quiet_ ? LogLevel::error : verbose_ ? LogLevel::debug : LogLevel::info;
   if (name == "resume") {
     out_.command = Command::generate;
-    out_.config = config_of_run(resume_, problems_);
+    const bool longer = seconds_ || settings_["video.frames"];
+    out_.config = config_of_run(resume_, longer, problems_);
     apply_settings();
     finish(out_.config, problems_, out_.notices);
     out_.generate = {threads_, progress, mpi_, deadline_s_, job_end_, "", least_worker_work_};

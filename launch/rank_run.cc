@@ -67,10 +67,11 @@ void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
   stage.units = job_.stages.at(static_cast<size_t>(job_.plan.mesh.stage(rank_).value));
   stage.compute = job_.compute;
   stage.timesteps = solver_->schedule().timesteps;
-  stage.one_block = job_.plan.layout.blocks() == 1;
+  stage.one_block = job_.plan.layout.new_blocks() == 1;
   model_.emplace(job_.folder, job_.guidance(), prompts, stage, device_.stream());
-  if (start.sweep > 0 && !PlanMaker(job_.plan, start.sweep).done()) {
-    reader_.emplace(job_.config.output.run);
+  if (PlanMaker(job_.plan, start.sweep).done()) return;
+  if (start.sweep > 0 || job_.plan.layout.first_block > 0) reader_.emplace(job_.config.output.run);
+  if (start.sweep > 0) {
     const auto& states = reader_->log().states;
     const auto found = std::find_if(states.rbegin(), states.rend(), [&](const CommittedState& s) {
       return s.sweep == start.sweep;
@@ -78,6 +79,8 @@ void RankRun::read_model(const RunStart& start, const PromptSet& prompts) {
     LT_CHECK(found != states.rend(), "rank {}: no state before sweep {} in {}", rank_.value,
              start.sweep, (reader_->path() / "COMMIT").string());
     state_.emplace(*reader_, *found);
+  } else if (reader_) {
+    state_.emplace(*reader_, CommittedState{});
   }
   load_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }

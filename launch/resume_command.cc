@@ -5,10 +5,13 @@
 
 namespace longtake {
 
-RunConfig config_of_run(const std::filesystem::path& run, Problems& problems) {
+RunConfig config_of_run(const std::filesystem::path& run, bool longer, Problems& problems) {
   const LatentReader reader(run);
-  if (reader.ended())
-    fail(ExitCode::usage, "{} is finished; `longtake decode` makes its video again", run.string());
+  if (reader.ended() && !longer)
+    fail(ExitCode::usage,
+         "{} is finished; `longtake decode` makes its video again, --num-frames with more than {} "
+         "frames makes it longer",
+         run.string(), reader.identity().video_frames);
   RunConfig config;
   read_config_text(reader.identity().configuration, (run / "RUN.json").string(), {}, config,
                    problems);

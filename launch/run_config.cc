@@ -130,8 +130,7 @@ std::string fingerprint(const RunConfig& c) {
   for (const Setting& s : settings()) {
     if (s.shapes_latents) out += fmt::format("{}: {}\n", s.name(), s.get(c));
   }
-  for (const PromptAt& p : c.prompts)
-    out += fmt::format("prompt at frame {}: {}\n", p.frame, p.text);
+  for (const PromptAt& p : c.prompts) out += prompt_line(p);
   return out;
 }
 

@@ -49,6 +49,9 @@ std::string progress_of(const LatentReader& reader) {
   out += row("latents", fmt::format("{} of {} frames [{}, {}, {}], {}", reader.frames(), id.frames,
                                     id.channels, id.height, id.width,
                                     reader.complete() ? "finished" : "unfinished"));
+  for (const Extension& e : reader.log().extensions)
+    out += row("made longer", fmt::format("from block {} at latent frame {} to {} video frames",
+                                          e.first_block, e.finished_frames, e.video_frames));
   if (restarts > 0) out += row("restarts", fmt::format("{}", restarts));
   if (!reader.complete()) out += going_on(reader);
   if (!reader.log().problem.empty()) out += row("COMMIT", reader.log().problem);

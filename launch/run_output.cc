@@ -15,6 +15,14 @@ RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, 
       start_(start_of(job, store_)),
       device_(job.config.device, rank_on_node, pool),
       progress_(progress) {
+  const BlockLayout& layout = job.plan.layout;
+  if (store_.first_block() != layout.first_block ||
+      store_.finished_frames() != layout.finished_frames)
+    fail(ExitCode::error,
+         "{}: expected a plan from block {} at latent frame {}, found one from block {} at {}: "
+         "another process changed the run meanwhile",
+         store_.path().string(), store_.first_block(), store_.finished_frames(), layout.first_block,
+         layout.finished_frames);
   if (!store_.notice().empty()) log_warning("{}", store_.notice());
   const RunConfig& c = job.config;
   if (!c.output.latents_only) {
@@ -32,11 +40,14 @@ RunOutput::RunOutput(const Job& job, StreamWriter::Mode mode, ThreadPool& pool, 
   }
   const int64_t finished = finished_before(job.plan, start_.sweep);
   writer_.emplace(store_, video_ ? &*video_ : nullptr, mode, pool, finished, choose_threads(0));
+  if (layout.first_block > 0)
+    log_info("{}: {} finished blocks stay, new ones from latent frame {} to {}",
+             store_.path().string(), layout.first_block, layout.finished_frames, job.frames);
   if (store_.epoch() > 1)
     log_info("{}: going on with {} blocks committed, from block {} at sweep {}",
              store_.path().string(), store_.committed_blocks().size(), finished, start_.sweep);
   state_.total_blocks = job.plan.layout.blocks().value_or(0);
-  state_.total_steps = state_.total_blocks * job.plan.steps;
+  state_.total_steps = layout.new_blocks().value_or(0) * job.plan.steps;
   state_.total_frames = video_ ? c.video.frames : 0;
 }
 

@@ -21,7 +21,7 @@ void check_size(const RunConfig& config, const ModelSizes& sizes, const VaeConfi
 constexpr double kMostVisits = 1e5;
 
 double visits(const PlanSpec& plan) {
-  const auto blocks = plan.layout.blocks();
+  const auto blocks = plan.layout.new_blocks();
   return blocks ? static_cast<double>(*blocks * plan.steps * plan.mesh.ranks()) : 1e300;
 }
 
@@ -57,7 +57,7 @@ ModelShape model_shape(const RunConfig& config, const ModelSizes& sizes, const R
       shape_of(sizes, shape.height, shape.width, choose_precision(config.precision, config.device),
                !config.output.latents_only);
   // A video of one block uses one expert after the other.
-  out.experts = shape.plan.layout.blocks() == 1 ? 1 : sizes.experts;
+  out.experts = shape.plan.layout.new_blocks() == 1 ? 1 : sizes.experts;
   return out;
 }
 
@@ -86,7 +86,8 @@ Mesh choose_mesh(const RunConfig& config, int64_t ranks, const PlanSpec& plan,
     return mesh;
   }
   const auto best = [&](bool two) {
-    Mesh mesh = best_mesh(ranks, plan.steps, plan.stagger, plan.layout.blocks(), plan.guided, two);
+    Mesh mesh =
+        best_mesh(ranks, plan.steps, plan.stagger, plan.layout.new_blocks(), plan.guided, two);
     mesh.stages = std::min(mesh.stages, 3 * model.layers);
     return mesh;
   };

@@ -77,8 +77,7 @@ int64_t CostModel::local_branches() const {
 }
 
 int64_t CostModel::tokens(BlockId block) const {
-  const bool prefix = plan_.effective_rule() == ContextRule::dualparal && block.value > 0;
-  const int64_t frames = plan_.layout.frames(block) + (prefix ? plan_.layout.context_frames : 0);
+  const int64_t frames = plan_.layout.frames(block) + plan_.prefix_token_frames(block);
   return frames * model_.tokens_per_frame();
 }
 
@@ -190,7 +189,7 @@ double CostModel::table_bytes(RankId rank) const {
   const VisitShape full = full_visit(plan_, model_);
   double out = layers * text_rows * 2 * d * s + static_cast<double>(plan_.steps) * 7 * d * 4;
   out += windows * static_cast<double>(full.keys) * d / static_cast<double>(model_.heads) * 4;
-  if (plan_.mesh.last(rank)) out += 4 * block_bytes({0});
+  if (plan_.mesh.last(rank)) out += 4 * block_bytes({plan_.layout.first_block});
   // Attention packs keys and values, some heads at a time.
   constexpr double group = 64 << 20;
   const double packed = 2 * static_cast<double>(full.keys) * d * s;

@@ -45,7 +45,9 @@ RankChecker::RankChecker(const PlanSpec& spec, RankId rank, VisitOracle& oracle)
       first_(spec.mesh.first(rank)),
       last_(spec.mesh.last(rank)),
       rule_(spec.effective_rule()),
-      oracle_(&oracle) {}
+      oracle_(&oracle),
+      next_admit_(spec.layout.first_block),
+      next_emit_(spec.layout.first_block) {}
 
 void RankChecker::apply(const Instruction& instruction) {
   current_ = &instruction;
@@ -87,6 +89,16 @@ void RankChecker::issue(const Admit& i) {
   live_.insert(key(Held::version, i.block, {}), -1);
   make_latent(i.block, {0});
   if (last_) make(Held::solver, i.block, {});
+}
+
+void RankChecker::issue(const Recall& i) {
+  require(first_, "a first stage");
+  require(!recalled_ && visits_ == 0 && next_admit_ == spec_.layout.first_block,
+          "it once, before all else");
+  if (i.latent != Latent{{spec_.layout.first_block - 1}, {spec_.steps}} || next_admit_ == 0)
+    refuse("the finished block before the first of this plan");
+  recalled_ = true;
+  make(Held::latent, i.latent.block, i.latent.version);
 }
 
 void RankChecker::issue(const Embed& i) {
@@ -228,7 +240,9 @@ void RankChecker::issue(const ReleaseLatent& i) {
   const auto [block, version] = i.latent;
   const bool finished = last_ && version.value == spec_.steps;  // branch 1 has no use for it
   release(Held::latent, block, version, !finished);
-  if (version.value == final_version(block)) live_.erase(key(Held::version, block, {}));
+  const bool of_this_plan = block.value >= spec_.layout.first_block;
+  if (of_this_plan && version.value == final_version(block))
+    live_.erase(key(Held::version, block, {}));
 }
 
 void RankChecker::issue(const ReleaseSolver& i) {

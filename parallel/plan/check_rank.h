@@ -30,7 +30,7 @@ class RankChecker {
   int64_t index() const { return index_; }  // of the next instruction
   int64_t sweep() const { return sweep_; }  // of the next visit
   int64_t visits() const { return visits_; }
-  int64_t emitted() const { return next_emit_; }
+  int64_t emitted() const { return next_emit_ - spec_.layout.first_block; }
   const RankPeak& peak() const { return peak_; }
 
   // Where the instruction stands, for messages.
@@ -45,6 +45,7 @@ class RankChecker {
   enum class Tokens { none, input, output };
 
   void issue(const Admit& i);
+  void issue(const Recall& i);
   void issue(const Embed& i);
   void issue(const Recv& i);
   void issue(const Send& i);
@@ -84,7 +85,9 @@ class RankChecker {
   Visit tokens_of_;
   std::optional<Visit> velocity_, other_velocity_;
   bool velocity_sent_ = false;
-  int64_t index_ = 0, sweep_ = 0, in_sweep_ = 0, visits_ = 0, next_admit_ = 0, next_emit_ = 0;
+  int64_t index_ = 0, sweep_ = 0, in_sweep_ = 0, visits_ = 0;
+  int64_t next_admit_, next_emit_;  // blocks
+  bool recalled_ = false;
 };
 
 }  // namespace longtake

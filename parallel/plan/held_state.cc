@@ -31,6 +31,7 @@ class Player {
     held.latents.push_back({i.block, {0}});
     if (last_) held.solvers.push_back(i.block);
   }
+  void issue(const Recall& i) { held.latents.push_back(i.latent); }
   void issue(const Recv& i) {
     if (i.payload == Payload::latent) receive({i.block, i.step});
   }
@@ -93,9 +94,10 @@ HeldState held_before(const PlanSpec& spec, RankId rank, int64_t sweep) {
 }
 
 int64_t finished_before(const PlanSpec& spec, int64_t sweep) {
-  const int64_t past = sweep - spec.steps;  // block b is finished after sweep b r + steps - 1
-  if (past < 0) return 0;
-  const int64_t finished = past / spec.effective_stagger() + 1;
+  const int64_t past =
+      sweep - spec.steps;  // block b is finished after sweep b r + steps - 1, b from first_block
+  if (past < 0) return spec.layout.first_block;
+  const int64_t finished = spec.layout.first_block + past / spec.effective_stagger() + 1;
   const auto blocks = spec.layout.blocks();
   return blocks ? std::min(finished, *blocks) : finished;
 }

@@ -22,7 +22,7 @@ HeldState held_before(const PlanSpec& spec, RankId rank, int64_t sweep);
 // that stops there receives them, so that no message is left behind.
 std::vector<Latent> on_their_way(const PlanSpec& spec, RankId rank, int64_t sweep);
 
-// Blocks that are finished when sweep `sweep` begins.
+// Blocks that are finished when sweep `sweep` begins, with those before the plan's first.
 int64_t finished_before(const PlanSpec& spec, int64_t sweep);
 
 }  // namespace longtake

@@ -24,6 +24,9 @@ std::string message_text(const char* verb, Payload payload, BlockId block, StepI
 
 struct Writer {
   std::string operator()(const Admit& i) const { return fmt::format("admit b{}", i.block.value); }
+  std::string operator()(const Recall& i) const {
+    return fmt::format("recall b{} v{}", i.latent.block.value, i.latent.version.value);
+  }
   std::string operator()(const Embed& i) const {
     std::string out = fmt::format("embed b{} s{}", i.block.value, i.step.value);
     if (i.prefix)
@@ -68,6 +71,7 @@ class Reader {
 
   Instruction instruction() {
     if (accept("admit ")) return Admit{id<BlockId>("b")};
+    if (accept("recall ")) return Recall{latent()};
     if (accept("embed ")) return embed();
     if (accept("recv ")) return message<Recv>(" from r");
     if (accept("send ")) return message<Send>(" to r");

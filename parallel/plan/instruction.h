@@ -41,8 +41,14 @@ struct Admit {
   BlockId block;
   bool operator==(const Admit&) const = default;
 };
-// First stage: latents to tokens. With `prefix` (rule dualparal) the last context frames of that
-// latent are put before the block's own and go through the layers with them.
+// First stage, before the first block of a video that is made longer: what the layout says this one
+// sees of the finished video, from the latent stream, as the last version of the block before it.
+struct Recall {
+  Latent latent;
+  bool operator==(const Recall&) const = default;
+};
+// First stage: latents to tokens. With `prefix` (PlanSpec::prefix_token_frames) the last frames of
+// that latent are put before the block's own and go through the layers with them.
 struct Embed {
   BlockId block;
   StepId step;
@@ -70,7 +76,7 @@ struct Forward {
   BlockId block;
   StepId step;
   std::optional<Features> prefix, suffix;
-  bool prefix_tokens = false;  // rule dualparal: the tokens begin with a latent prefix
+  bool prefix_tokens = false;  // the tokens begin with a latent prefix
   bool publish_head = false, publish_tail = false;
   std::vector<Features> reads() const;
   std::vector<Features> writes() const;
@@ -108,7 +114,7 @@ struct ReleaseSolver {
 };
 
 using Instruction = std::variant<Admit, Embed, Recv, Send, Forward, Head, SolverStep, Emit,
-                                 ReleaseFeatures, ReleaseLatent, ReleaseSolver>;
+                                 ReleaseFeatures, ReleaseLatent, ReleaseSolver, Recall>;
 
 const char* name(Payload payload);
 const char* name(Edge edge);

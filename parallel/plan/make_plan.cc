@@ -38,6 +38,7 @@ class SweepWriter {
         steps_(spec.steps),
         stagger_(spec.effective_stagger()),
         blocks_(spec.layout.blocks()),
+        first_block_(spec.layout.first_block),
         sweep_(live(sweep)),
         begins_(begins),
         rank_(rank),
@@ -49,9 +50,11 @@ class SweepWriter {
     const bool returns = first_ && mesh_.stages > 1;
     const std::vector<DueLatent> due = returns ? due_latents() : std::vector<DueLatent>{};
     auto next = due.begin();
+    if (sweep_.index == 0 && first_ && latent_prefix({first_block_}, {0}))
+      add(Recall{*latent_prefix({first_block_}, {0})});
     for (int64_t k = 0; k < sweep_.visits(); ++k) {
       const BlockId b = sweep_.at(k);
-      const StepId s{sweep_.index - b.value * stagger_};
+      const StepId s = step_of(sweep_.index, b);
       if ((first_ || last_) && s.value == 0) add(Admit{b});
       for (; next != due.end() && next->position <= k; ++next)
         add(Recv{Payload::latent, next->latent.block, next->latent.version, last_rank()});
@@ -70,15 +73,19 @@ class SweepWriter {
   void add(const Op& op) {
     out_.emplace_back(op);
   }
+  StepId step_of(int64_t sweep, BlockId block) const {
+    return {sweep - (block.value - first_block_) * stagger_};
+  }
   bool exists(int64_t block) const { return !blocks_ || block < *blocks_; }
   RankId last_rank() const { return mesh_.rank({mesh_.stages - 1}, mesh_.branch(rank_)); }
   RankId first_rank() const { return mesh_.rank({0}, mesh_.branch(rank_)); }
 
   Sweep live(int64_t index) const {
-    const int64_t unfinished = index - steps_ + 1;  // b r >= this
+    const int64_t unfinished = index - steps_ + 1;  // (b - first_block) r >= this
     const int64_t oldest = unfinished <= 0 ? 0 : (unfinished + stagger_ - 1) / stagger_;
-    const int64_t newest = blocks_ ? std::min(index / stagger_, *blocks_ - 1) : index / stagger_;
-    return {index, oldest, newest, rule_ != ContextRule::causal};
+    const int64_t entered = first_block_ + index / stagger_;
+    const int64_t newest = blocks_ ? std::min(entered, *blocks_ - 1) : entered;
+    return {index, first_block_ + oldest, newest, rule_ != ContextRule::causal};
   }
 
   bool kept_as_prefix(BlockId b) const {
@@ -110,7 +117,7 @@ class SweepWriter {
   }
   Latent made_by(const Sweep& sweep, int64_t k) const {
     const BlockId b = sweep.at(k);
-    return {b, {sweep.index - b.value * stagger_ + 1}};
+    return {b, {step_of(sweep.index, b).value + 1}};
   }
   // Position in this sweep of the first visit that reads a latent of the sweep before.
   int64_t first_reader(const Latent& latent) const {
@@ -135,19 +142,21 @@ class SweepWriter {
   }
 
   std::optional<Latent> latent_prefix(BlockId b, StepId s) const {
-    if (rule_ != ContextRule::dualparal || b.value == 0) return std::nullopt;
+    if (rule_ == ContextRule::isolated || b.value == 0) return std::nullopt;
+    if (b.value == first_block_) return Latent{{b.value - 1}, {steps_}};
+    if (rule_ != ContextRule::dualparal) return std::nullopt;
     return Latent{{b.value - 1}, {std::min(s.value + stagger_, steps_)}};
   }
 
   Forward forward_of(BlockId b, StepId s) const {
     Forward out{b, s, std::nullopt, std::nullopt, false, false, false};
-    const bool older = b.value > 0, newer = exists(b.value + 1);
+    const bool older = b.value > first_block_, newer = exists(b.value + 1);
     if (rule_ == ContextRule::dualparal || rule_ == ContextRule::aligned) {
       if (newer && s.value >= stagger_)
         out.suffix = Features{Edge::head, {b.value + 1}, {s.value - stagger_}};
       out.publish_head = older && s.value + stagger_ < steps_;
     }
-    out.prefix_tokens = older && rule_ == ContextRule::dualparal;
+    out.prefix_tokens = latent_prefix(b, s).has_value();
     if (rule_ == ContextRule::aligned) {
       if (older) out.prefix = Features{Edge::tail, {b.value - 1}, s};
       out.publish_tail = newer;
@@ -198,6 +207,7 @@ class SweepWriter {
   ContextRule rule_;
   int64_t steps_, stagger_;
   std::optional<int64_t> blocks_;
+  int64_t first_block_;
   Sweep sweep_;
   bool begins_;
   RankId rank_;
@@ -214,7 +224,7 @@ PlanMaker::PlanMaker(PlanSpec spec, int64_t begin)
 }
 
 std::optional<int64_t> PlanMaker::sweeps() const {
-  const auto blocks = spec_.layout.blocks();
+  const auto blocks = spec_.layout.new_blocks();
   if (!blocks) return std::nullopt;
   return (*blocks - 1) * spec_.effective_stagger() + spec_.steps;
 }

@@ -2,6 +2,7 @@
 #include "parallel/plan/plan.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "kernels/base/error.h"
 
@@ -18,7 +19,7 @@ std::string mesh_text(const Mesh& mesh) {
 }
 
 std::string starving_text(const PlanSpec& spec, int64_t depth) {
-  const auto blocks = spec.layout.blocks();
+  const auto blocks = spec.layout.new_blocks();
   const Mesh best =
       best_mesh(spec.mesh.ranks(), spec.steps, spec.stagger, blocks, spec.guided, true);
   const std::string in_blocks =
@@ -53,6 +54,14 @@ std::vector<std::string> range_problems(const PlanSpec& spec) {
   if (spec.layout.context_frames > spec.layout.block_frames)
     out.push_back(fmt::format("context frames (overlap) must be <= {} frames per block, found {}",
                               spec.layout.block_frames, spec.layout.context_frames));
+  const BlockLayout& layout = spec.layout;
+  const bool from_the_start = layout.first_block == 0 && layout.finished_frames == 0;
+  const bool goes_on = layout.first_block > 0 && layout.finished_frames >= layout.first_block &&
+                       layout.total_frames.value_or(INT64_MAX) > layout.finished_frames;
+  if (!from_the_start && !goes_on)
+    out.push_back(fmt::format("{} finished blocks of {} latent frames cannot go on to {}",
+                              layout.first_block, layout.finished_frames,
+                              layout.total_frames.value_or(-1)));
   if (spec.mesh.branches != 1 && spec.mesh.branches != 2)
     out.push_back(fmt::format("branches must be 1 or 2, found {}", spec.mesh.branches));
   if (spec.mesh.branches == 2 && !spec.guided)
@@ -70,7 +79,7 @@ void refuse_if_any(const std::vector<std::string>& problems) {
 std::vector<std::string> spec_problems(const PlanSpec& spec) {
   std::vector<std::string> out = range_problems(spec);
   if (!out.empty()) return out;
-  const int64_t depth = useful_depth(spec.steps, spec.stagger, spec.layout.blocks());
+  const int64_t depth = useful_depth(spec.steps, spec.stagger, spec.layout.new_blocks());
   if (spec.mesh.stages > depth) out.push_back(starving_text(spec, depth));
   return out;
 }
@@ -98,22 +107,41 @@ std::optional<ContextRule> parse_context_rule(const std::string& text) {
 }
 
 std::optional<int64_t> BlockLayout::blocks() const {
+  const auto made = new_blocks();
+  return made ? std::optional(first_block + *made) : std::nullopt;
+}
+
+std::optional<int64_t> BlockLayout::new_blocks() const {
   if (!total_frames) return std::nullopt;
+  if (first_block > 0) return (*total_frames - finished_frames + block_frames - 1) / block_frames;
   const int64_t rest = std::max<int64_t>(0, *total_frames - block_frames - context_frames);
   return 1 + (rest + block_frames - 1) / block_frames;
 }
 
 int64_t BlockLayout::first_frame(BlockId block) const {
+  if (first_block > 0) {
+    LT_CHECK(block.value >= first_block - 1, "block {} is finished, new ones begin at {}",
+             block.value, first_block);
+    if (block.value < first_block) return std::max<int64_t>(0, finished_frames - context_frames);
+    return finished_frames + (block.value - first_block) * block_frames;
+  }
   return block.value == 0 ? 0 : block.value * block_frames + context_frames;
 }
 
 int64_t BlockLayout::frames(BlockId block) const {
+  if (first_block > 0 && block.value < first_block) return finished_frames - first_frame(block);
   const int64_t full = block_frames + (block.value == 0 ? context_frames : 0);
   if (!total_frames) return full;
   const int64_t left = *total_frames - first_frame(block);
   LT_CHECK(block.value >= 0 && left > 0, "block {} is not in a video of {} latent frames",
            block.value, *total_frames);
   return std::min(full, left);
+}
+
+int64_t PlanSpec::prefix_token_frames(BlockId block) const {
+  if (effective_rule() == ContextRule::isolated || block.value == 0) return 0;
+  if (block.value == layout.first_block) return layout.frames({block.value - 1});
+  return rule == ContextRule::dualparal ? layout.context_frames : 0;
 }
 
 int64_t useful_depth(int64_t steps, int64_t stagger, std::optional<int64_t> blocks) {

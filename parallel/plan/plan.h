@@ -21,12 +21,20 @@ inline constexpr int64_t channel_depth = 2;
 
 // How a video is cut into blocks of latent frames: block 0 has block_frames + context_frames
 // frames, the others block_frames, the last may be shorter.
+//
+// A finished video that is made longer keeps its blocks, the last one as short as it is: the plan
+// is of the blocks from first_block on, which begin where the finished frames end. Block
+// first_block - 1 then stands for what the new ones see of the finished video: its last
+// context_frames latent frames, or all of them where it has fewer, whichever blocks they are in.
 struct BlockLayout {
   int64_t block_frames = 8;             // B
   int64_t context_frames = 4;           // c <= B; 0: every rule is `isolated`
   std::optional<int64_t> total_frames;  // empty: unbounded
+  int64_t first_block = 0;              // of this plan
+  int64_t finished_frames = 0;          // of the blocks before it
 
-  std::optional<int64_t> blocks() const;  // M
+  std::optional<int64_t> blocks() const;  // M, with those before first_block
+  std::optional<int64_t> new_blocks() const;
   int64_t first_frame(BlockId block) const;
   int64_t frames(BlockId block) const;  // own frames of a block
 };
@@ -43,6 +51,11 @@ struct PlanSpec {
   ContextRule effective_rule() const {
     return layout.context_frames == 0 ? ContextRule::isolated : rule;
   }
+  // Latent frames before a block's own that go through all layers as tokens and whose output is
+  // dropped. `dualparal`: c of the block before. Any rule with context, the first block after a
+  // finished video: what the layout says it sees of that, clean at every step, because features of
+  // finished blocks are not kept.
+  int64_t prefix_token_frames(BlockId block) const;
   // From `steps` on every block is finished before the next one enters.
   int64_t effective_stagger() const { return std::min(stagger, steps); }
 };
@@ -64,7 +77,8 @@ void check_ranges(const PlanSpec& spec);
 void check_spec(const PlanSpec& spec, int64_t ranks);
 
 // Instructions of all ranks, one sweep after the other. Sweep i visits every live block b at step
-// i - b r, newest first (`causal`: oldest first); r counts as Q where it is larger.
+// i - b r, newest first (`causal`: oldest first); r counts as Q where it is larger, and b from the
+// layout's first_block.
 class PlanMaker {
  public:
   // Any valid spec, also one whose mesh starves: check_spec decides what is worth running. A plan
@@ -74,7 +88,7 @@ class PlanMaker {
 
   const PlanSpec& spec() const { return spec_; }
   int64_t sweep() const { return sweep_; }  // the next one
-  std::optional<int64_t> sweeps() const;    // (M - 1) min(r, Q) + Q
+  std::optional<int64_t> sweeps() const;    // (M - 1) min(r, Q) + Q, M new blocks
   bool done() const;
   // Appends the next sweep's instructions of one rank. Every rank's list is made by its own
   // PlanMaker or by one for all: next() moves on.

@@ -21,6 +21,7 @@ struct AliveBytes {
     const double solver = mesh.last(rank) ? costs.solver_bytes(rank, i.block) : 0;
     return costs.latent_bytes(rank, {i.block, {0}}) + solver;
   }
+  double operator()(const Recall& i) const { return costs.latent_bytes(rank, i.latent); }
   double operator()(const Recv& i) const {
     return i.payload == Payload::latent ? costs.latent_bytes(rank, {i.block, i.step}) : 0;
   }

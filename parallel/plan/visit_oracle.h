@@ -23,7 +23,7 @@ class VisitOracle {
   explicit VisitOracle(const PlanSpec& spec);
 
   bool exists(BlockId block) const {
-    return block.value >= 0 && (!blocks_ || block.value < *blocks_);
+    return block.value >= first_block_ && (!blocks_ || block.value < *blocks_);
   }
   // Empty if the video ends before this sweep; fails if the sweep was forgotten.
   const std::vector<ExpectedVisit>& sweep(int64_t index);
@@ -35,7 +35,7 @@ class VisitOracle {
   ExpectedVisit visit(int64_t index, int64_t block) const;
 
   ContextRule rule_;
-  int64_t steps_, stagger_;
+  int64_t steps_, stagger_, first_block_;
   std::optional<int64_t> blocks_;
   int64_t base_ = 0;  // index of window_[0]
   std::deque<std::vector<ExpectedVisit>> window_;

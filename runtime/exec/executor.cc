@@ -209,13 +209,8 @@ std::string Executor::in_flight() const {
   return fmt::format("{} for {:.1f} s", to_text(*current_), taken.count());
 }
 
-int64_t Executor::prefix_token_frames(BlockId block) const {
-  const bool has = spec_.plan.rule == ContextRule::dualparal && block.value > 0;
-  return has ? spec_.plan.layout.context_frames : 0;
-}
-
 int64_t Executor::tokens(BlockId block) const {
-  return (own_frames(block) + prefix_token_frames(block)) * tokens_per_frame_;
+  return (own_frames(block) + spec_.plan.prefix_token_frames(block)) * tokens_per_frame_;
 }
 
 Tensor Executor::x(size_t branch, BlockId block) {
@@ -237,13 +232,18 @@ void Executor::issue(const Admit& i) {
   solvers_.emplace(i.block, std::move(state));
 }
 
+void Executor::issue(const Recall& i) {
+  LT_CHECK(parts_.state, "a video that is made longer needs the finished one");
+  recall(*parts_.state, i.latent);
+}
+
 void Executor::issue(const Embed& i) {
   const ConstTensor own = latents_.read({i.block, i.step});
   OwnedTensor window;
   ConstTensor latent = own;
   if (i.prefix) {
     const ConstTensor before = latents_.read(*i.prefix);
-    const int64_t c = spec_.plan.layout.context_frames, frames = own.dim(1);
+    const int64_t c = spec_.plan.prefix_token_frames(i.block), frames = own.dim(1);
     window = OwnedTensor(DType::f32, latent_shape(c + frames), stream_.device());
     copy_frames(before, before.dim(1) - c, before.dim(1), window, 0, stream_);
     copy_frames(own, 0, frames, window, c, stream_);
@@ -307,7 +307,7 @@ void Executor::issue(const Send& i) {
 void Executor::issue(const Forward& i) {
   const int64_t c = spec_.plan.layout.context_frames, own = own_frames(i.block);
   const int64_t head_rows = std::min(c, own) * tokens_per_frame_, tail_rows = c * tokens_per_frame_;
-  const int64_t skipped = i.prefix_tokens ? c : 0;
+  const int64_t skipped = i.prefix_tokens ? spec_.plan.prefix_token_frames(i.block) : 0;
   if (i.publish_head) features_.make({Edge::head, i.block, i.step}, head_rows);
   if (i.publish_tail) features_.make({Edge::tail, i.block, i.step}, tail_rows);
   Visit visit;
@@ -343,7 +343,7 @@ void Executor::issue(const Forward& i) {
 }
 
 void Executor::issue(const Head& i) {
-  const int64_t own = own_frames(i.block), skipped = prefix_token_frames(i.block);
+  const int64_t own = own_frames(i.block), skipped = spec_.plan.prefix_token_frames(i.block);
   const Shape window = latent_shape(own + skipped), shape = latent_shape(own);
   for (size_t b = 0; b < branches_.size(); ++b) {
     OwnedTensor& velocity = velocity_[branches_[b]];

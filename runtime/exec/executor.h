@@ -39,7 +39,7 @@ struct ExecutorParts {
   std::function<int64_t(BlockId)> prompt_of;
   std::function<void(BlockId, ConstTensor)> emit;  // finished latents; copies what it keeps
   std::function<void(int64_t visits)> progress;    // visits done on this rank; may be empty
-  const StateSource* state = nullptr;              // for a run that goes on
+  const StateSource* state = nullptr;              // for a run that goes on or is made longer
   // Between two sweeps, with the next one: false ends the run there. May be empty.
   std::function<bool(int64_t sweep)> after_sweep;
 };
@@ -65,6 +65,7 @@ class Executor {
 
  private:
   void issue(const Admit& i);
+  void issue(const Recall& i);
   void issue(const Embed& i);
   void issue(const Recv& i);
   void issue(const Send& i);
@@ -82,13 +83,13 @@ class Executor {
   void open_channels();
   void restore(const StateSource& from);
   void restore(const StateSource& from, const Features& features);
+  void recall(const StateSource& from, const Latent& finished);
   SolverState restored_solver(const StateSource& from, BlockId block) const;
   void drain(int64_t sweep);
   Shape latent_shape(int64_t frames) const {
     return {spec_.channels, frames, spec_.height, spec_.width};
   }
   int64_t own_frames(BlockId block) const { return spec_.plan.layout.frames(block); }
-  int64_t prefix_token_frames(BlockId block) const;
   int64_t tokens(BlockId block) const;
   Tensor x(size_t branch, BlockId block);
   int64_t local_branches() const { return static_cast<int64_t>(branches_.size()); }

@@ -59,19 +59,25 @@ QueueState Executor::snapshot(int64_t sweep) const {
 void Executor::restore(const StateSource& from) {
   const HeldState held = held_before(spec_.plan, spec_.rank, spec_.begin);
   for (const Latent& latent : held.latents) {
-    const Tensor to = latents_.make(latent, latent_shape(own_frames(latent.block)));
-    if (latent.version.value < spec_.plan.steps) {
-      read_through_host(to, stream_,
-                        [&](Tensor host) { from.read(state_name(latent, "latent"), host); });
+    if (latent.version.value == spec_.plan.steps) {
+      recall(from, latent);
       continue;
     }
-    const OwnedTensor finished = from.finished(latent.block);
-    LT_CHECK(finished.shape() == to.shape, "block {}: expected {}, found {}", latent.block.value,
-             to.shape.text(), finished.shape().text());
-    copy(finished, to, stream_);
+    const Tensor to = latents_.make(latent, latent_shape(own_frames(latent.block)));
+    read_through_host(to, stream_,
+                      [&](Tensor host) { from.read(state_name(latent, "latent"), host); });
   }
   for (const Features& features : held.features) restore(from, features);
   for (const BlockId block : held.solvers) solvers_.emplace(block, restored_solver(from, block));
+}
+
+void Executor::recall(const StateSource& from, const Latent& latent) {
+  const int64_t frames = own_frames(latent.block);
+  const Tensor to = latents_.make(latent, latent_shape(frames));
+  const OwnedTensor finished = from.finished(spec_.plan.layout.first_frame(latent.block), frames);
+  LT_CHECK(finished.shape() == to.shape, "block {}: expected {}, found {}", latent.block.value,
+           to.shape.text(), finished.shape().text());
+  copy(finished, to, stream_);
 }
 
 void Executor::restore(const StateSource& from, const Features& features) {
@@ -87,7 +93,8 @@ void Executor::restore(const StateSource& from, const Features& features) {
 
 SolverState Executor::restored_solver(const StateSource& from, BlockId block) const {
   SolverState state;
-  state.step = spec_.begin - block.value * spec_.plan.effective_stagger();
+  const int64_t entered = block.value - spec_.plan.layout.first_block;
+  state.step = spec_.begin - entered * spec_.plan.effective_stagger();
   const Latent at{block, {state.step}};
   const Shape shape = latent_shape(own_frames(block));
   state.latent = OwnedTensor(DType::f32, shape, stream_.device());

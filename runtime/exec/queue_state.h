@@ -30,7 +30,8 @@ struct QueueState {
   size_t bytes() const;
 };
 
-// Where a rank finds what it holds when it begins in the middle of a run.
+// Where a rank finds what it holds when it begins in the middle of a run, or what it sees of a
+// finished one that is made longer.
 class StateSource {
  public:
   virtual ~StateSource() = default;
@@ -38,8 +39,8 @@ class StateSource {
   // Layers [first_layer, first_layer + to.dim(0)) of features, from whichever ranks wrote them.
   virtual void read_layers(const std::string& name, int64_t first_layer, Tensor to) const = 0;
   virtual void read(const std::string& name, Tensor to) const = 0;
-  // A finished block of the latent stream, f32 [channels, frames, h, w].
-  virtual OwnedTensor finished(BlockId block) const = 0;
+  // Frames of the latent stream, f32 [channels, frames, h, w]: all finished.
+  virtual OwnedTensor finished(int64_t first_frame, int64_t frames) const = 0;
 };
 
 std::string state_name(const Latent& latent, const char* what);

@@ -2,6 +2,9 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "runtime/stream/block_file.h"
 #include "runtime/stream/durable_file.h"
 #include "runtime/stream/sha256.h"
@@ -17,16 +20,30 @@ LatentReader::LatentReader(const fs::path& run) : run_(run) {
          run.string());
   }
   const std::string text = read_file(run / "RUN.json", kDescriptionLimit);
-  identity_ = parse_run_identity(text, run / "RUN.json");
+  described_ = parse_run_identity(text, run / "RUN.json");
   anchor_ = sha256_hex(text);
   refresh();
 }
 
 void LatentReader::refresh() {
   log_ = parse_commit_log(read_file(run_ / "COMMIT", kLogLimit), anchor_);
+  apply_extensions();
   if (frames() > identity_.frames) {
-    fail(ExitCode::bad_data, "{} holds {} latent frames, RUN.json says {}",
-         (run_ / "COMMIT").string(), frames(), identity_.frames);
+    fail(ExitCode::bad_data, "{} holds {} latent frames, field {} says {}",
+         (run_ / "COMMIT").string(), frames(),
+         log_.extensions.empty() ? "`latents` of RUN.json" : "`extension`", identity_.frames);
+  }
+}
+
+void LatentReader::apply_extensions() {
+  identity_ = described_;
+  for (const Extension& e : log_.extensions) {
+    if (e.finished_frames != identity_.frames)
+      fail(ExitCode::bad_data,
+           "{}: field `extension` at block {}: expected all {} latent frames before it, "
+           "found {}",
+           (run_ / "COMMIT").string(), e.first_block, identity_.frames, e.finished_frames);
+    extend(identity_, e);
   }
 }
 
@@ -65,6 +82,24 @@ void LatentReader::check_file(size_t block) const {
 
 OwnedTensor LatentReader::read(size_t block) const {
   return read_committed(run_, blocks().at(block), identity_);
+}
+
+OwnedTensor LatentReader::read_frames(int64_t first_frame, int64_t count) const {
+  LT_CHECK(0 <= first_frame && count >= 1 && first_frame + count <= frames(),
+           "{}: latent frames {} to {} are not all committed", (run_ / "COMMIT").string(),
+           first_frame, first_frame + count - 1);
+  OwnedTensor out(DType::f32, {count, identity_.channels, identity_.height, identity_.width});
+  for (size_t i = 0; i < blocks().size(); ++i) {
+    const CommittedBlock& b = blocks()[i];
+    const int64_t begin = std::max(first_frame, b.first_frame),
+                  end = std::min(first_frame + count, b.first_frame + b.frames);
+    if (begin >= end) continue;
+    const OwnedTensor block = read(i);
+    const ConstTensor from = block.view().rows(begin - b.first_frame, end - b.first_frame);
+    const Tensor to = out.view().rows(begin - first_frame, end - first_frame);
+    std::memcpy(to.data, from.data, to.bytes());
+  }
+  return out;
 }
 
 std::string LatentReader::latents_sha256() const {

@@ -26,6 +26,7 @@ class LatentReader {
 
   void refresh();  // takes in what was committed since
   const std::filesystem::path& path() const { return run_; }
+  // With the length, prompts and configuration of the last extension.
   const RunIdentity& identity() const { return identity_; }
   const CommitLog& log() const { return log_; }
   const std::vector<CommittedBlock>& blocks() const { return log_.blocks; }
@@ -38,12 +39,16 @@ class LatentReader {
   void check_file(size_t block) const;
   // f32 [frames, channels, height, width], checked as above.
   OwnedTensor read(size_t block) const;
+  // Frames of one block or of several that follow each other, all committed.
+  OwnedTensor read_frames(int64_t first_frame, int64_t frames) const;
   // Over the float32 latents of all blocks in order: reads them all.
   std::string latents_sha256() const;
 
  private:
+  void apply_extensions();
+
   std::filesystem::path run_;
-  RunIdentity identity_;
+  RunIdentity described_, identity_;  // by RUN.json, and now
   std::string anchor_;
   CommitLog log_;
 };

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <set>
+#include <utility>
 
 #include "runtime/stream/block_file.h"
 #include "runtime/stream/latent_reader.h"
@@ -105,7 +106,7 @@ void LatentStore::open() {
   sweep(run_ / "state");
   std::error_code error;
   if (fs::exists(run_ / "RUN.json", error)) {
-    reopen(read_file(run_ / "RUN.json", LatentReader::kDescriptionLimit));
+    reopen();
   } else {
     create();
   }
@@ -155,37 +156,71 @@ void LatentStore::create() {
   replace_file(run_ / "RUN.json", text);
 }
 
-void LatentStore::reopen(const std::string& text) {
-  const RunIdentity found = parse_run_identity(text, run_ / "RUN.json");
+void LatentStore::reopen() {
   const LatentReader reader(run_);
   const CommitLog& log = reader.log();
-  const std::string difference = first_difference(found.fingerprint, identity_.fingerprint);
+  const bool same = reader.identity().fingerprint == identity_.fingerprint;
   const bool nothing_committed = log.records.empty() && (log.problem.empty() || log.torn);
-  if (!difference.empty() && nothing_committed) return create();
-  if (!difference.empty()) {
-    fail(ExitCode::cannot_create,
-         "{} holds a run with another configuration: {}; choose another output folder",
-         run_.string(), difference);
-  }
-  identity_ = found;
+  if (!same && nothing_committed) return create();
   if (!log.problem.empty() && !log.torn) {
     fail(ExitCode::bad_data,
          "{}: {}; lines follow it, so this is damage, not an interrupted commit",
          (run_ / "COMMIT").string(), log.problem);
   }
-  if (reader.ended()) {
-    fail(ExitCode::cannot_create, "{} holds a finished run; choose another output folder",
-         run_.string());
+  if (!log.extensions.empty()) {
+    first_block_ = log.extensions.back().first_block;
+    finished_frames_ = log.extensions.back().finished_frames;
+  }
+  if (!same) {
+    refuse_or_extend(reader);
+  } else if (reader.ended()) {
+    fail(ExitCode::cannot_create,
+         "{} holds a finished run of {} frames; ask for more to make it longer, or choose another "
+         "output folder",
+         run_.string(), reader.identity().video_frames);
+  } else {
+    identity_ = reader.identity();
   }
   for (size_t i = 0; i < reader.blocks().size(); ++i) {
     const OwnedTensor latents = reader.read(i);
     latents_hash_.update(latents.as<float>(), latents.bytes());
   }
   blocks_ = log.blocks;
-  choose_state(log.states);
+  if (!extension_) choose_state(log.states);  // those of the finished run are done with
   records_ = static_cast<int64_t>(log.records.size());
   head_ = log.head;
   epoch_ = log.records.empty() ? 1 : log.records.back().epoch + 1;
+  open_log(log);
+  if (!complete()) remove_report();
+}
+
+// The identity asked for is another one: only a longer video of a finished run will do.
+void LatentStore::refuse_or_extend(const LatentReader& reader) {
+  const RunIdentity& found = reader.identity();
+  std::string problem = extension_problem(found, identity_);
+  if (problem.empty() && !reader.complete())
+    problem = fmt::format(
+        "`video.frames: {}` in the run, `video.frames: {}` now, and only a "
+        "finished run is made longer: finish this one first (longtake resume)",
+        found.video_frames, identity_.video_frames);
+  if (!problem.empty())
+    fail(ExitCode::cannot_create,
+         "{} holds a run with another configuration: {}; choose another output folder",
+         run_.string(), problem);
+  first_block_ = static_cast<int64_t>(reader.blocks().size());
+  finished_frames_ = reader.frames();
+  extension_ = extension_to(identity_, first_block_, finished_frames_);
+  identity_ = found;
+  extend(identity_, *extension_);
+}
+
+// What is true of a finished run is not of one that is made longer.
+void LatentStore::remove_report() const {
+  if (::unlink((run_ / "report.json").c_str()) == 0) return sync_directory(run_);
+  if (errno != ENOENT) fail_errno(ExitCode::io, "remove", run_ / "report.json");
+}
+
+void LatentStore::open_log(const CommitLog& log) {
   log_ = std::make_unique<OpenFile>(run_ / "COMMIT", O_WRONLY | O_APPEND, ExitCode::io);
   if (log_->size() == log.valid_bytes) {
     // A process that was killed between writing its last line and syncing it left a line that holds
@@ -252,7 +287,7 @@ void LatentStore::append(ConstTensor latents) {
     block.sha256 = written.sha256;
   }
   temporary.publish();
-  commit({records_ + 1, epoch_, {block}, {}, head_});
+  commit({records_ + 1, epoch_, {block}, {}, head_, {}});
   latents_hash_.update(latents.as<float>(), latents.bytes());
   refresh_view();
   failed_ = false;
@@ -277,7 +312,7 @@ void LatentStore::append_state(const CommittedState& state) {
   LT_CHECK(!failed_, "the latent store failed before; its last commit stays valid");
   failed_ = true;
   sync_directory(run_ / "state");
-  commit({records_ + 1, epoch_, {}, state, head_});
+  commit({records_ + 1, epoch_, {}, state, head_, {}});
   prune_states();
   failed_ = false;
 }
@@ -294,6 +329,7 @@ void LatentStore::prune_states() {
 }
 
 void LatentStore::commit(CommitRecord record) {
+  record.extension = std::exchange(extension_, std::nullopt);
   const std::string line = commit_line(record);
   log_->write(line);
   log_->sync_data();

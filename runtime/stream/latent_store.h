@@ -18,13 +18,16 @@
 
 namespace longtake {
 
+class LatentReader;
+
 class LatentStore {
  public:
   // Creates `run` (0700, for the identity's uuid one is drawn) or opens one with the same
   // fingerprint that has not ended, whose committed blocks are then kept: the next block is number
   // committed_blocks().size(); a run that died between its last block and its report has none. A
-  // run without any commit is replaced. Refused: a folder that is no run, another fingerprint, a
-  // finished run, a run that another process writes.
+  // run without any commit is replaced, and a finished run is made longer if that is all that the
+  // identity asks for; it is so from its next commit on, but its report is gone at once. Refused: a
+  // folder that is no run, another fingerprint, a finished run, a run that another process writes.
   LatentStore(const std::filesystem::path& run, RunIdentity identity);
 
   // The next block: f32 [frames, channels, height, width], time first, dense.
@@ -45,6 +48,10 @@ class LatentStore {
   int64_t epoch() const { return epoch_; }  // how often the run was opened for writing
   // The newest state whose files hold, when the run was opened; empty: it goes on from the start.
   const std::optional<CommittedState>& resume_state() const { return resume_state_; }
+  // Of the last extension, or of the one that this object begins: blocks before it and their
+  // frames.
+  int64_t first_block() const { return first_block_; }
+  int64_t finished_frames() const { return finished_frames_; }
   bool complete() const { return committed_frames() == identity_.frames; }
   // What was found and dropped when the run was opened, for the log; empty: nothing.
   const std::string& notice() const { return notice_; }
@@ -60,7 +67,10 @@ class LatentStore {
   void open();
   void lock();
   void create();
-  void reopen(const std::string& text);
+  void reopen();
+  void refuse_or_extend(const LatentReader& reader);
+  void open_log(const CommitLog& log);
+  void remove_report() const;
   void note_owner();
   void commit(CommitRecord record);
   void choose_state(const std::vector<CommittedState>& states);
@@ -75,6 +85,8 @@ class LatentStore {
   std::vector<CommittedBlock> blocks_;
   std::vector<CommittedState> states_;  // whose files are kept
   std::optional<CommittedState> resume_state_;
+  int64_t first_block_ = 0, finished_frames_ = 0;
+  std::optional<Extension> extension_;  // that the next commit begins
   int64_t records_ = 0;
   int64_t epoch_ = 1;
   std::string head_;

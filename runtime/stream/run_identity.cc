@@ -21,12 +21,30 @@ std::string_view take_line(std::string_view& text) {
   return line;
 }
 
+// An object of RUN.json: what it should hold is read or named.
+struct Description {
+  const Json& json;
+  const std::filesystem::path& path;
+
+  template <class T>
+  T get(const char* key, const char* expected) const {
+    try {
+      return json.at(key).get<T>();
+    } catch (const nlohmann::json::exception& e) {
+      fail(ExitCode::bad_data, "{}: field `{}`: expected {}: {}", path.string(), key, expected,
+           e.what());
+    }
+  }
+  int64_t number(const char* key) const { return get<int64_t>(key, "a whole number"); }
+  std::string text(const char* key) const { return get<std::string>(key, "a text"); }
+};
+
 void check_geometry(const RunIdentity& id, const std::filesystem::path& path) {
   constexpr int64_t kLargest = int64_t{1} << 32;
   for (const int64_t n : {id.frames, id.channels, id.height, id.width}) {
     if (n < 1 || n > kLargest) {
-      fail(ExitCode::bad_data, "{}: latents [{}, {}, {}, {}] are not possible", path.string(),
-           id.frames, id.channels, id.height, id.width);
+      fail(ExitCode::bad_data, "{}: field `latents`: [{}, {}, {}, {}] are not possible",
+           path.string(), id.frames, id.channels, id.height, id.width);
     }
   }
 }
@@ -53,30 +71,33 @@ std::string to_json(const RunIdentity& id) {
 }
 
 RunIdentity parse_run_identity(std::string_view text, const std::filesystem::path& path) {
-  RunIdentity id;
+  Json json;
   try {
-    const Json json = Json::parse(text);
-    const int format = json.at("format").get<int>();
-    if (format != kFormat) {
-      fail(ExitCode::bad_data, "{}: format {} found, this version reads format {}", path.string(),
-           format, kFormat);
-    }
-    id.version = json.at("version").get<std::string>();
-    id.uuid = json.at("uuid").get<std::string>();
-    id.model = json.at("model").get<std::string>();
-    id.seed = json.at("seed").get<int64_t>();
-    id.fps = json.at("fps").get<double>();
-    id.video_frames = json.at("video_frames").get<int64_t>();
-    const auto latents = json.at("latents").get<std::array<int64_t, 4>>();
-    id.frames = latents[0], id.channels = latents[1], id.height = latents[2], id.width = latents[3];
-    for (const Json& p : json.at("prompts")) {
-      id.prompts.push_back({p.at("frame").get<int64_t>(), p.at("text").get<std::string>()});
-    }
-    id.fingerprint = json.at("fingerprint").get<std::string>();
-    id.configuration = json.at("configuration").get<std::string>();
-  } catch (const nlohmann::json::exception& e) {
+    json = Json::parse(text);
+  } catch (const nlohmann::json::exception& e) {  // names line and column
     fail(ExitCode::bad_data, "{} is not the description of a run: {}", path.string(), e.what());
   }
+  const Description of{json, path};
+  const int64_t format = of.number("format");
+  if (format != kFormat) {
+    fail(ExitCode::bad_data, "{}: field `format`: {} found, this version reads format {}",
+         path.string(), format, kFormat);
+  }
+  RunIdentity id;
+  id.version = of.text("version");
+  id.uuid = of.text("uuid");
+  id.model = of.text("model");
+  id.seed = of.number("seed");
+  id.fps = of.get<double>("fps", "a number");
+  id.video_frames = of.number("video_frames");
+  const auto latents = of.get<std::array<int64_t, 4>>("latents", "4 numbers");
+  id.frames = latents[0], id.channels = latents[1], id.height = latents[2], id.width = latents[3];
+  for (const Json& p : of.get<Json::array_t>("prompts", "a list")) {
+    const Description prompt{p, path};
+    id.prompts.push_back({prompt.number("frame"), prompt.text("text")});
+  }
+  id.fingerprint = of.text("fingerprint");
+  id.configuration = of.text("configuration");
   check_geometry(id, path);
   return id;
 }
@@ -93,6 +114,37 @@ std::string new_uuid() {
     out += fmt::format("{:02x}", bytes[i]);
   }
   return out;
+}
+
+std::string frames_line(int64_t video_frames) {
+  return fmt::format("video.frames: {}\n", video_frames);
+}
+
+std::string prompt_line(const PromptAt& prompt) {
+  return fmt::format("prompt at frame {}: {}\n", prompt.frame, prompt.text);
+}
+
+std::string extension_problem(const RunIdentity& before, const RunIdentity& now) {
+  // What the first frames of both were made from, both times with the length of `before`.
+  const auto of_the_finished = [&](const RunIdentity& id) {
+    std::string out = id.fingerprint;
+    const auto replace = [&](const std::string& line, const std::string& by) {
+      if (const size_t at = out.rfind(line); at != std::string::npos)
+        out.replace(at, line.size(), by);
+    };
+    replace(frames_line(id.video_frames), frames_line(before.video_frames));
+    for (const PromptAt& prompt : id.prompts)
+      if (prompt.frame >= before.video_frames) replace(prompt_line(prompt), "");
+    return out;
+  };
+  const std::string other = first_difference(of_the_finished(before), of_the_finished(now));
+  if (!other.empty()) return other;
+  if (now.video_frames < before.video_frames)
+    return fmt::format(
+        "`video.frames: {}` in the run, `video.frames: {}` now, and a finished run "
+        "is made longer, not shorter",
+        before.video_frames, now.video_frames);
+  return now.frames > before.frames ? "" : "its prompts after the last frame";
 }
 
 std::string first_difference(std::string_view before, std::string_view now) {

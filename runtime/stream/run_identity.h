@@ -1,5 +1,5 @@
 // What a run is: written once, as RUN.json, when its folder is made. A run is continued only with
-// the same identity.
+// the same identity; a finished one also with more frames.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,14 @@ std::string to_json(const RunIdentity& identity);
 RunIdentity parse_run_identity(std::string_view text, const std::filesystem::path& path);
 
 std::string new_uuid();  // random, version 4
+
+// Lines of the fingerprint that a longer video changes.
+std::string frames_line(int64_t video_frames);
+std::string prompt_line(const PromptAt& prompt);
+
+// Whether a run that is finished as `before` can be made longer to `now`: more frames, and prompts
+// that begin where `before` ends may be others; all else is the same. Empty, or what is against it.
+std::string extension_problem(const RunIdentity& before, const RunIdentity& now);
 
 // Empty when equal, else the first pair of lines that differ: "`steps: 20` in RUN, `steps: 16`
 // now".

@@ -136,8 +136,9 @@ void StateFiles::index(const fs::path& path) {
   for (const std::string& name : names) {
     Part part{path, 0, {}, DType::f32};
     const Hdf5Handle dataset(H5Dopen2(file.id(), name.c_str(), H5P_DEFAULT), H5Dclose);
-    if (!dataset || !read_integer(dataset.id(), "first_layer", part.first_layer))
-      fail_hdf5(ExitCode::bad_data, "read " + name + " of", path);
+    if (!dataset) fail_hdf5(ExitCode::bad_data, "open " + name + " of", path);
+    if (!read_integer(dataset.id(), "first_layer", part.first_layer))
+      fail_hdf5(ExitCode::bad_data, "read attribute first_layer of " + name + " of", path);
     const Hdf5Handle space(H5Dget_space(dataset.id()), H5Sclose);
     hsize_t dims[kMostDims] = {};
     const int rank = H5Sget_simple_extent_ndims(space.id());
@@ -210,8 +211,8 @@ void StateFiles::read_layers(const std::string& name, int64_t first_layer, Tenso
 }
 
 // Time first in the file, channels first in the queue: the exchange is its own inverse.
-OwnedTensor StateFiles::finished(BlockId block) const {
-  return time_first(reader_.read(static_cast<size_t>(block.value)));
+OwnedTensor StateFiles::finished(int64_t first_frame, int64_t frames) const {
+  return time_first(reader_.read_frames(first_frame, frames));
 }
 
 }  // namespace longtake

@@ -30,13 +30,13 @@ inline constexpr size_t kStatesKept = 2;
 
 class StateFiles : public StateSource {
  public:
-  // `reader` must live as long; the files were checked.
+  // `reader` must live as long; the files were checked. Without files: finished() alone.
   StateFiles(const LatentReader& reader, const CommittedState& state);
 
   bool has(const std::string& name) const override { return parts_.contains(name); }
   void read_layers(const std::string& name, int64_t first_layer, Tensor to) const override;
   void read(const std::string& name, Tensor to) const override;
-  OwnedTensor finished(BlockId block) const override;
+  OwnedTensor finished(int64_t first_frame, int64_t frames) const override;
 
  private:
   struct Part {

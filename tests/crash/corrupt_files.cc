@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <random>
+#include <regex>
 
 #include "kernels/base/error.h"
 #include "runtime/stream/block_file.h"
@@ -54,9 +55,39 @@ Original make_original(const Subject& subject) {
   return out;
 }
 
+// What a refusal must name beside the file: a line of COMMIT, a line or a field of RUN.json, and of
+// the others what COMMIT says of them. A description that changed speaks through the log, which
+// names its hash; a log that lost its last lines through the states that it then ends with, or
+// through the files that belong to no line.
+bool names_file_and_field(const std::string& text, const std::string& file) {
+  const auto says = [&](const char* pattern) {
+    return std::regex_search(text, std::regex(pattern));
+  };
+  if (file == "COMMIT")
+    return says("COMMIT: line [0-9]+ does not hold: ") ||
+           says("the state before sweep [0-9]+: .*(bytes|SHA-256|No such file)") ||
+           says("^(out|state)/[a-z0-9.]+ belongs to no commit");
+  if (file == "RUN.json")
+    return says("RUN.json: field `[a-z_]+`: ") || says("RUN.json is not .* line [0-9]+, column ") ||
+           says("COMMIT: line 1 does not hold: field `prev`: .*RUN.json");
+  return text.find(fs::path(file).filename().string()) != std::string::npos &&
+         says("holds [0-9]+ bytes, COMMIT says |its SHA-256 is [0-9a-f]+, COMMIT says ");
+}
+
+// The same of what libhdf5 refuses: the file, and the data set or attribute if it got that far.
+bool names_file_and_part(const std::string& text, const std::string& file) {
+  return text.find(file) != std::string::npos &&
+         std::regex_search(text, std::regex("cannot open |latents|list|b[0-9]{8}\\.[vs][0-9]+"));
+}
+
+int require(bool named, const std::string& file, const std::string& text) {
+  if (!named) fmt::print("{}: {}\n", file, text);
+  return named ? kRefused : kUnnamed;
+}
+
 // What the commands of longtake do with a run, in this process. Blocks that are read must be those
 // that were committed.
-int read_all(const Original& original, const fs::path& run) {
+int read_all(const Original& original, const fs::path& run, const std::string& file) {
   const VerifyReport report = verify_run(run, false);
   const LatentReader reader(run);
   for (size_t i = 0; i < reader.blocks().size() && report.problems.empty(); ++i) {
@@ -71,28 +102,37 @@ int read_all(const Original& original, const fs::path& run) {
   LatentStore store(run, reader.identity());  // as resume does
   for (size_t i = 0; i < store.committed_blocks().size(); ++i)
     store.confirm(static_cast<int64_t>(i), original.blocks.at(i));
-  if (!report.problems.empty()) fail(ExitCode::bad_data, "{}", report.problems.front());
-  return report.notes.empty() && store.notice().empty() ? kFine : kRefused;
+  std::vector<std::string> said = report.problems;
+  said.insert(said.end(), report.notes.begin(), report.notes.end());
+  if (!store.notice().empty()) said.push_back(store.notice());
+  for (const std::string& text : said)
+    if (require(names_file_and_field(text, file), file, text) == kUnnamed) return kUnnamed;
+  return said.empty() ? kFine : kRefused;
 }
 
 // The library for HDF5 without the hash before it, as another program reads stream.h5: only that it
-// does not crash.
-void read_without_hash(const fs::path& run) {
+// does not crash, and that a refusal names what it refuses.
+int read_without_hash(const fs::path& run) {
+  int code = kFine;
+  const auto refused = [&](const std::string& file, const Error& e) {
+    if (require(names_file_and_part(e.what(), file), file, e.what()) == kUnnamed) code = kUnnamed;
+  };
   const LatentReader reader(run);
   for (const CommittedBlock& block : reader.blocks()) {
     try {
       (void)read_block_file(run / block.file, block, reader.identity());
-    } catch (const Error&) {
-      // Refused is fine.
+    } catch (const Error& e) {
+      refused(block.file, e);
     }
   }
   for (const CommittedState& state : reader.log().states) {
     try {
       (void)StateFiles(reader, state);
-    } catch (const Error&) {
-      // As above; files of older states are gone.
+    } catch (const Error& e) {
+      refused("state/e", e);  // of any rank; files of older states are gone
     }
   }
+  return code;
 }
 
 [[noreturn]] void child(const Original& original, const fs::path& run, const std::string& file) {
@@ -102,22 +142,16 @@ void read_without_hash(const fs::path& run) {
   ::alarm(kSeconds);
   int code = kRefused;
   try {
+    int raw = kFine;
     try {
-      read_without_hash(run);
+      raw = read_without_hash(run);
     } catch (const Error&) {
       // Of the log or the description: read_all() meets it too.
     }
-    code = read_all(original, run);
+    code = read_all(original, run, file);
+    if (raw == kUnnamed) code = raw;
   } catch (const Error& e) {
-    const std::string name = fs::path(file).filename().string();
-    // A description that changed speaks through the log, which names its hash; a log that lost its
-    // last lines through the states that it then ends with, which are gone.
-    const std::string_view text = e.what();
-    const auto says = [&](std::string_view part) { return text.find(part) != text.npos; };
-    const bool named = says(name) || (file == "RUN.json" && says("COMMIT")) ||
-                       (file == "COMMIT" && says("the state before sweep"));
-    if (!named) fmt::print("{}: {}\n", file, e.what());
-    code = named ? kRefused : kUnnamed;
+    code = require(names_file_and_field(e.what(), file), file, e.what());
   }
   std::fflush(stdout);
   ::_exit(code);

@@ -9,14 +9,16 @@ namespace longtake::crash {
 
 namespace fs = std::filesystem;
 
-Words forty_blocks() {
+namespace {
+
+Words blocks_of_one(int64_t video_frames) {
   return {"--latents-only",
           "--block",
           "1",
           "--overlap",
           "1",
           "--num-frames",
-          "157",
+          std::to_string(video_frames),
           "--steps",
           "3",
           "--width",
@@ -27,10 +29,20 @@ Words forty_blocks() {
           "1"};
 }
 
+}  // namespace
+
+Words forty_blocks() {
+  return blocks_of_one(157);
+}
+
+Words five_blocks() {
+  return blocks_of_one(21);
+}
+
 ShimmedRun::ShimmedRun(const Subject& subject, const fs::path& run, const Layout& layout,
                        Words variables) {
   const fs::path list = subject.folder("calls");
-  fs::remove_all(run);
+  subject.begin(run);
   fs::remove(list);
   variables.push_back("CRASH_LIST=" + list.string());
   ended_ = Job(subject.generate(run, layout), shim(run, variables), subject.log()).wait();

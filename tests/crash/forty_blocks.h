@@ -6,13 +6,14 @@
 namespace longtake::crash {
 
 Words forty_blocks();
+Words five_blocks();  // the same, but a run of 5 that becomes one of 39 with forty_blocks()
 
 struct ListedCall {
   long number = 0;
   std::string name, path;
 };
 
-// The run with the library: its calls are listed. `run` must not exist.
+// The run with the library, from where its subject begins: its calls are listed.
 class ShimmedRun {
  public:
   ShimmedRun(const Subject& subject, const std::filesystem::path& run, const Layout& layout,

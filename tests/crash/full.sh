@@ -38,6 +38,7 @@ echo "| what | reached | took | date | machine |"
 echo "|---|---|---|---|---|"
 part "kill -9 at random moments, same hash after it goes on" "$crash" kill_random "${KILLS:-1000}" "$seed"
 part "kill -9 before, within and after every file call of 40 blocks" "$crash" kill_calls "${EVERY:-1}"
+part "the same of a run that is made longer by 34 blocks" "$crash" kill_longer "${EVERY:-1}"
 part "EIO, ENOSPC, EDQUOT and short writes at every file call" "$crash" inject_errors "${EVERY:-1}"
 part "simulated power cuts" "$crash" power_loss "${IMAGES:-20000}" "$seed"
 for fsync in file folder log; do

@@ -12,9 +12,10 @@ int main(int argc, char** argv) {
   using namespace longtake::crash;
   const std::vector<std::string> words(argv + 1, argv + argc);
   if (words.size() < 2) {
-    fmt::print(stderr,
-               "usage: crash kill_random|kill_calls|inject_errors|power_loss|corrupt_files|"
-               "rank_counts NUMBER [SEED] [file|folder|log]\n");
+    fmt::print(
+        stderr,
+        "usage: crash kill_random|kill_calls|kill_longer|inject_errors|power_loss|corrupt_files|"
+        "rank_counts NUMBER [SEED] [file|folder|log]\n");
     return 2;
   }
   const long number = std::atol(words[1].c_str());
@@ -24,6 +25,7 @@ int main(int argc, char** argv) {
     int findings = -1;
     if (words[0] == "kill_random") findings = kill_random(number, seed);
     if (words[0] == "kill_calls") findings = kill_calls(number);
+    if (words[0] == "kill_longer") findings = kill_longer(number);
     if (words[0] == "inject_errors") findings = inject_errors(number);
     if (words[0] == "power_loss") findings = power_loss(number, seed, word);
     if (words[0] == "corrupt_files") findings = corrupt_files(number, seed);

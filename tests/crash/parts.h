@@ -10,6 +10,8 @@ namespace longtake::crash {
 int kill_random(long kills, unsigned seed);
 // kill -9 before, in the middle of and after every `every`-th file call of a 40-block run.
 int kill_calls(long every);
+// The same of a finished run that is made longer: that one is never lost.
+int kill_longer(long every);
 // EIO, ENOSPC, EDQUOT and short writes at every `every`-th file call.
 int inject_errors(long every);
 // `images` of what a disk may hold after a power cut. `ignored`: file, folder or log, whose fsync

@@ -43,6 +43,22 @@ Words shim(const fs::path& folder, const Words& variables) {
 }
 
 Subject::Subject(const Words& flags) : flags_(flags) {
+  make_undisturbed();
+}
+
+void Subject::make_longer(const Words& flags) {
+  flags_ = flags;
+  fs::copy(folder("undisturbed"), folder("finished"), fs::copy_options::recursive);
+  make_undisturbed();
+}
+
+void Subject::begin(const fs::path& run) const {
+  fs::remove_all(run);
+  const fs::path finished = folder("finished");
+  if (fs::exists(finished)) fs::copy(finished, run, fs::copy_options::recursive);
+}
+
+void Subject::make_undisturbed() {
   const fs::path run = folder("undisturbed");
   const auto start = std::chrono::steady_clock::now();
   const Ended ended = Job(generate(run, {}), {}, log()).wait();
@@ -94,8 +110,9 @@ std::string Subject::check_hash(const fs::path& run) const {
 }
 
 std::string Subject::finish(const fs::path& run, const Layout& layout) const {
-  std::error_code error;
-  if (fs::exists(run / "report.json", error)) return check_hash(run);  // it had ended
+  const std::string report = file_text(run / "report.json");
+  const bool ended_before = !report.empty() && report != file_text(folder("finished/report.json"));
+  if (ended_before) return check_hash(run);
   const Ended ended = Job(generate(run, layout), {}, log()).wait();
   if (ended.code != 0) return fmt::format("going on with {}: {}", name(layout), describe(ended));
   return check_hash(run);

@@ -22,6 +22,12 @@ class Subject {
   // `flags` follow configs/demo/short.yaml. Makes the run once, undisturbed.
   explicit Subject(const Words& flags);
 
+  // From now on the run is this one, made longer by these flags instead of the first ones: made
+  // once more, undisturbed; `begin` gives what it begins with.
+  void make_longer(const Words& flags);
+  // A run that has not begun: none, or the finished one that is made longer.
+  void begin(const std::filesystem::path& run) const;
+
   const std::string& expected() const { return expected_; }  // latents_sha256
   double seconds() const { return seconds_; }                // of the undisturbed run
   std::filesystem::path folder(const std::string& name) const { return scratch_ / name; }
@@ -34,6 +40,7 @@ class Subject {
   std::string check_hash(const std::filesystem::path& run) const;
 
  private:
+  void make_undisturbed();
   Words command(const Words& what, const Layout& layout) const;
 
   testing::ScratchFolder scratch_;

@@ -139,11 +139,75 @@ TEST_CASE("a run that stops at any sweep goes on with the same bits, on any mesh
         CAPTURE(static_cast<int>(rule));
         CAPTURE(sweep);
         CHECK(stopped.blocks.size() + rest.size() == whole.size());
-        for (const auto& [block, latents] : stopped.blocks)
-          rest.emplace(block, stopped.finished({block}));
+        for (const auto& [block, latents] : stopped.blocks) rest.emplace(block, copy_of(latents));
         CHECK(same_bits(whole, rest));
       }
     }
+}
+
+// After a video with a short last block, one that has fewer frames than a block sees, and one whose
+// last block is full.
+TEST_CASE("a longer video has the same bits on any mesh, stopped at any sweep or not") {
+  const Mesh meshes[] = {{1, 1}, {2, 1}, {3, 1}, {1, 2}, {2, 2}};
+  for (const ContextRule rule : kRules)
+    for (const int64_t finished_frames : {1, 6, 11}) {
+      Video video;
+      PlanSpec& plan = video.run.plan;
+      plan.rule = rule;
+      plan.stagger = finished_frames == 6 ? 2 : 1;
+      plan.layout.total_frames = finished_frames;
+      StoppedRun finished;
+      finished.blocks = video.make();
+      const int64_t before = *plan.layout.blocks();
+      plan.layout.first_block = before;
+      plan.layout.finished_frames = finished_frames;
+      plan.layout.total_frames = finished_frames + 8;
+      const auto whole = run_queue_from(video.run, finished);
+      CHECK(static_cast<int64_t>(whole.size()) == 3);
+      CHECK(whole.begin()->first == before);
+      CHECK(whole.rbegin()->second.dim(1) == 2);
+      const int64_t sweeps = *PlanMaker(plan).sweeps();
+      for (int64_t sweep = 1; sweep < sweeps; ++sweep) {
+        CAPTURE(static_cast<int>(rule));
+        CAPTURE(finished_frames);
+        CAPTURE(sweep);
+        plan.mesh = meshes[sweep % 5];
+        CHECK(same_bits(whole, run_queue_from(video.run, finished)));
+        const StoppedRun stopped = run_queue_until(video.run, sweep, &finished);
+        plan.mesh = meshes[sweep * 3 % 7 % 5];
+        auto rest = run_queue_from(video.run, stopped);
+        for (const auto& [block, latents] : stopped.blocks)
+          if (block >= before) rest.emplace(block, copy_of(latents));
+        CHECK(same_bits(whole, rest));
+      }
+    }
+}
+
+// Of the first new block under each rule: it does depend on the last frames before it, and on
+// nothing earlier.
+TEST_CASE("a longer video sees the last context frames of the finished one") {
+  for (const ContextRule rule : kRules) {
+    Video video;
+    PlanSpec& plan = video.run.plan;
+    plan.rule = rule;
+    plan.layout.total_frames = 6;  // the last block has one frame, a new one sees two
+    StoppedRun finished;
+    finished.blocks = video.make();
+    plan.layout.first_block = 2, plan.layout.finished_frames = 6, plan.layout.total_frames = 9;
+    const auto whole = run_queue_from(video.run, finished);
+    const auto with_other_frame = [&](int64_t block, int64_t frame) {
+      StoppedRun other;
+      for (const auto& [id, latents] : finished.blocks) other.blocks.emplace(id, copy_of(latents));
+      OwnedTensor& latents = other.blocks.at(block);
+      latents.as<float>()[frame * latents.dim(2) * latents.dim(3)] += 1;
+      return run_queue_from(video.run, other);
+    };
+    CAPTURE(static_cast<int>(rule));
+    const bool isolated = rule == ContextRule::isolated;
+    CHECK(same_bits(whole, with_other_frame(1, 0)) == isolated);
+    CHECK(same_bits(whole, with_other_frame(0, 4)) == isolated);
+    CHECK(same_bits(whole, with_other_frame(0, 3)));
+  }
 }
 
 TEST_CASE("200 random videos, meshes and delays") {
@@ -208,8 +272,7 @@ TEST_CASE("a run stops and goes on with features in host memory or beside the re
         CAPTURE(static_cast<int>(rule));
         CAPTURE(first);
         CAPTURE(sweep);
-        for (const auto& [block, latents] : stopped.blocks)
-          rest.emplace(block, stopped.finished({block}));
+        for (const auto& [block, latents] : stopped.blocks) rest.emplace(block, copy_of(latents));
         CHECK(same_bits(whole, rest));
       }
     }

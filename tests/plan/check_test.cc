@@ -11,6 +11,7 @@
 using namespace longtake;
 using longtake::testing::describe;
 using longtake::testing::error_of;
+using longtake::testing::go_on;
 using longtake::testing::mentions;
 using longtake::testing::plan_spec;
 using longtake::testing::random_spec;
@@ -50,6 +51,48 @@ TEST_CASE("300 random plans pass, whole and sweep by sweep") {
     CHECK(whole.instructions == swept.instructions);
     CHECK((whole.peaks == swept.peaks));
   }
+}
+
+TEST_CASE("300 random plans of videos that are made longer pass") {
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 300; ++i) {
+    PlanSpec spec = random_spec(random);
+    const auto finished = static_cast<int64_t>(1 + random() % 9);
+    go_on(spec, finished, finished + static_cast<int64_t>(random() % 20));
+    CAPTURE(describe(spec));
+
+    const CheckReport whole = check(spec, make_plan(spec));
+    const CheckReport swept = check_made(spec);
+
+    const int64_t blocks = spec.layout.new_blocks().value();
+    CHECK(whole.visits == blocks * spec.steps);
+    CHECK(whole.emitted == blocks);
+    CHECK(whole.instructions == swept.instructions);
+  }
+}
+
+TEST_CASE("the first block after a finished video must see it, and it is given back") {
+  PlanSpec spec = plan_spec({1, 1}, ContextRule::aligned, 2, 1, 1);
+  go_on(spec, 5, 9);
+  const auto plans = make_plan(spec);
+  const auto refused = [&](size_t index, const char* line) {
+    auto wrong = plans;
+    wrong[0][index] = parse_instruction(line);
+    return error_of([&] { check(spec, wrong); });
+  };
+  CHECK(to_text(plans[0][0]) == "recall b4 v2");
+  CHECK(to_text(plans[0][2]) == "embed b5 s0 prefix b4 v2");
+
+  CHECK(mentions(refused(0, "recall b3 v2"), "expected the finished block before the first"));
+  CHECK(mentions(refused(0, "recall b4 v1"), "expected the finished block before the first"));
+  CHECK(mentions(refused(2, "embed b5 s0"), "expected latent prefix b4 v2"));
+  CHECK(mentions(refused(3, "forward b5 s0"), "expected prefix tokens"));
+  auto kept = plans;
+  std::erase_if(kept[0], [](const auto& i) { return to_text(i) == "release latent b4 v2"; });
+  CHECK(mentions(error_of([&] { check(spec, kept); }), "latent b4 2 not given back"));
+  PlanSpec from_the_start = spec;
+  from_the_start.layout = {2, 1, 3};
+  CHECK_THROWS_AS(check(from_the_start, plans), Error);
 }
 
 TEST_CASE("two buffers at each end are enough for any depth and any queue") {

@@ -42,6 +42,8 @@ void play_from(const PlanSpec& spec, RankId rank, int64_t begin) {
     if (const auto* op = std::get_if<Admit>(&i)) {
       make(ReleaseLatent{{op->block, {0}}});
       if (spec.mesh.last(rank)) make(ReleaseSolver{op->block});
+    } else if (const auto* recall = std::get_if<Recall>(&i)) {
+      make(ReleaseLatent{recall->latent});
     } else if (const auto* recv = std::get_if<Recv>(&i); recv && recv->payload == Payload::latent) {
       make(ReleaseLatent{{recv->block, recv->step}});
     } else if (const auto* embed = std::get_if<Embed>(&i)) {
@@ -70,19 +72,21 @@ void play_from(const PlanSpec& spec, RankId rank, int64_t begin) {
 TEST_CASE("a plan that begins at any sweep finds what it needs and leaves nothing") {
   for (const ContextRule rule : kRules)
     for (const Mesh mesh : {Mesh{1, 1}, Mesh{2, 1}, Mesh{3, 1}, Mesh{2, 2}})
-      for (const int64_t stagger : {1, 2, 5}) {
-        PlanSpec spec = plan_spec(mesh, rule, 5, stagger, 4);
-        const int64_t sweeps = *PlanMaker(spec).sweeps();
-        for (int64_t begin = 0; begin <= sweeps; ++begin)
-          for (int64_t rank = 0; rank < mesh.ranks(); ++rank) {
-            CAPTURE(static_cast<int>(rule));
-            CAPTURE(mesh.stages);
-            CAPTURE(stagger);
-            CAPTURE(begin);
-            CAPTURE(rank);
-            play_from(spec, {rank}, begin);
-          }
-      }
+      for (const int64_t stagger : {1, 2, 5})
+        for (const int64_t finished : {0, 3}) {
+          PlanSpec spec = plan_spec(mesh, rule, 5, stagger, 4);
+          if (finished > 0) go_on(spec, finished, 6);
+          const int64_t sweeps = *PlanMaker(spec).sweeps();
+          for (int64_t begin = 0; begin <= sweeps; ++begin)
+            for (int64_t rank = 0; rank < mesh.ranks(); ++rank) {
+              CAPTURE(static_cast<int>(rule));
+              CAPTURE(mesh.stages);
+              CAPTURE(stagger);
+              CAPTURE(begin);
+              CAPTURE(rank);
+              play_from(spec, {rank}, begin);
+            }
+        }
 }
 
 TEST_CASE("no message is expected that nobody sends after the beginning") {
@@ -112,15 +116,17 @@ TEST_CASE("no message is expected that nobody sends after the beginning") {
 }
 
 TEST_CASE("finished blocks are those that were emitted") {
-  for (const int64_t stagger : {1, 2, 7}) {
-    const PlanSpec spec = plan_spec({1, 1}, ContextRule::aligned, 5, stagger, 4);
-    int64_t emitted = 0;
-    for (PlanMaker maker(spec); !maker.done(); maker.next()) {
-      CHECK(finished_before(spec, maker.sweep()) == emitted);
-      std::vector<Instruction> list;
-      maker.append({0}, list);
-      for (const Instruction& i : list) emitted += std::holds_alternative<Emit>(i) ? 1 : 0;
+  for (const int64_t finished : {0, 3})
+    for (const int64_t stagger : {1, 2, 7}) {
+      PlanSpec spec = plan_spec({1, 1}, ContextRule::aligned, 5, stagger, 4);
+      if (finished > 0) go_on(spec, finished, 6);
+      int64_t emitted = finished;
+      for (PlanMaker maker(spec); !maker.done(); maker.next()) {
+        CHECK(finished_before(spec, maker.sweep()) == emitted);
+        std::vector<Instruction> list;
+        maker.append({0}, list);
+        for (const Instruction& i : list) emitted += std::holds_alternative<Emit>(i) ? 1 : 0;
+      }
+      CHECK(finished_before(spec, *PlanMaker(spec).sweeps()) == emitted);
     }
-    CHECK(finished_before(spec, *PlanMaker(spec).sweeps()) == emitted);
-  }
 }

@@ -12,6 +12,7 @@
 
 using namespace longtake;
 using longtake::testing::describe;
+using longtake::testing::go_on;
 using longtake::testing::plan_spec;
 
 namespace {
@@ -56,6 +57,9 @@ struct Touches {
     return {{thing(Latent{i.block, {0}}), true},
             {thing(Thing::solver, i.block.value), true},
             {thing(Thing::entry), true}};
+  }
+  Out operator()(const Recall& i) const {
+    return {{thing(i.latent), true}, {thing(Thing::entry), true}};
   }
   Out operator()(const Embed& i) const {
     Out out{{thing(Thing::tokens), true}, {thing(Latent{i.block, i.step}), false}};
@@ -202,6 +206,10 @@ struct Fields {
     shift(op, &Op::step, out);
   }
   void operator()(const Admit& i) const { shift(i, &Admit::block, out); }
+  void operator()(const Recall& i) const {
+    for (const Latent& l : latents_near(i.latent.block, i.latent.version))
+      out.emplace_back(Recall{l});
+  }
   void operator()(const Embed& i) const {
     visit(i);
     vary_optional(i, &Embed::prefix, latents_near(i.block, i.step), out);
@@ -293,23 +301,25 @@ TEST_CASE("every mutation of a plan is refused") {
   for (const ContextRule rule :
        {ContextRule::dualparal, ContextRule::aligned, ContextRule::causal, ContextRule::isolated})
     for (const Mesh mesh : {Mesh{1, 1}, Mesh{1, 2}, Mesh{2, 2}, Mesh{3, 1}})
-      for (const int64_t stagger : {1, 2}) {
-        const PlanSpec spec = plan_spec(mesh, rule, 3, stagger, 3);
-        CAPTURE(describe(spec));
-        const Plan plan = make_plan(spec);
-        Survivors out;
+      for (const int64_t stagger : {1, 2})
+        for (const int64_t finished : {0, stagger == 1 ? 2 : 0}) {
+          PlanSpec spec = plan_spec(mesh, rule, 3, stagger, 3);
+          if (finished > 0) go_on(spec, finished, 4);
+          CAPTURE(describe(spec));
+          const Plan plan = make_plan(spec);
+          Survivors out;
 
-        for (size_t rank = 0; rank < plan.size(); ++rank)
-          for (size_t at = 0; at < plan[rank].size(); ++at) {
-            mutate(spec, plan, rank, at, out);
-            move_to_other_ranks(spec, plan, rank, at, out);
-          }
+          for (size_t rank = 0; rank < plan.size(); ++rank)
+            for (size_t at = 0; at < plan[rank].size(); ++at) {
+              mutate(spec, plan, rank, at, out);
+              move_to_other_ranks(spec, plan, rank, at, out);
+            }
 
-        for (const std::string& what : out.wrong) FAIL_CHECK("survived: " << what);
-        all.tried += out.tried;
-        all.refused += out.refused;
-        all.same_program += out.same_program;
-      }
+          for (const std::string& what : out.wrong) FAIL_CHECK("survived: " << what);
+          all.tried += out.tried;
+          all.refused += out.refused;
+          all.same_program += out.same_program;
+        }
   MESSAGE(all.tried << " mutations, " << all.refused << " refused, " << all.same_program
                     << " are the same program");
   CHECK(all.tried == all.refused + all.same_program);

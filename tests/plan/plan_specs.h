@@ -1,6 +1,7 @@
 // Specs for the tests of plans: exact ones and random ones.
 #pragma once
 
+#include <algorithm>
 #include <random>
 #include <string>
 
@@ -22,6 +23,16 @@ inline PlanSpec plan_spec(Mesh mesh, ContextRule rule, int64_t steps, int64_t st
   return spec;
 }
 
+// The same blocks, but after a finished video.
+inline void go_on(PlanSpec& spec, int64_t finished_blocks, int64_t finished_frames) {
+  BlockLayout& layout = spec.layout;
+  layout.first_block = finished_blocks;
+  layout.finished_frames = finished_frames;
+  if (layout.total_frames)
+    layout.total_frames =
+        finished_frames + std::max<int64_t>(1, *layout.total_frames - layout.context_frames);
+}
+
 // Any rule, also starving meshes, short last blocks, no context, one block, stagger beyond steps.
 inline PlanSpec random_spec(std::mt19937_64& random) {
   const auto pick = [&](int64_t low, int64_t high) {
@@ -40,9 +51,12 @@ inline PlanSpec random_spec(std::mt19937_64& random) {
 
 inline std::string describe(const PlanSpec& spec) {
   return fmt::format(
-      "stages {} branches {} rule {} steps {} stagger {} block {} context {} total {}",
+      "stages {} branches {} rule {} steps {} stagger {} block {} context {} total {} after {} "
+      "blocks "
+      "of {}",
       spec.mesh.stages, spec.mesh.branches, name(spec.rule), spec.steps, spec.stagger,
-      spec.layout.block_frames, spec.layout.context_frames, spec.layout.total_frames.value_or(-1));
+      spec.layout.block_frames, spec.layout.context_frames, spec.layout.total_frames.value_or(-1),
+      spec.layout.first_block, spec.layout.finished_frames);
 }
 
 }  // namespace longtake::testing

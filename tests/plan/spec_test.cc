@@ -46,6 +46,45 @@ TEST_CASE("blocks cover the video once") {
   CHECK(endless.frames({1000}) == 8);
 }
 
+TEST_CASE("blocks of a longer video cover what comes after the finished one") {
+  for (int64_t block = 1; block <= 4; ++block)
+    for (int64_t context = 0; context <= block; ++context)
+      for (int64_t finished = 3; finished <= 12; ++finished)
+        for (int64_t total = finished + 1; total <= finished + 9; ++total) {
+          const BlockLayout layout{block, context, total, 3, finished};
+          const int64_t blocks = layout.blocks().value();
+          CHECK(layout.new_blocks().value() == blocks - 3);
+
+          int64_t next = finished;
+          for (int64_t b = 3; b < blocks; ++b) {
+            CHECK(layout.first_frame({b}) == next);
+            CHECK(layout.frames({b}) >= 1);
+            CHECK(layout.frames({b}) <= block);
+            if (b + 1 < blocks) CHECK(layout.frames({b}) == block);
+            next += layout.frames({b});
+          }
+          CHECK(next == total);
+          CHECK(layout.frames({2}) == std::min(context, finished));
+          CHECK(layout.first_frame({2}) + layout.frames({2}) == finished);
+          CHECK_THROWS_AS(layout.frames({1}), Error);
+          CHECK_THROWS_AS(layout.frames({blocks}), Error);
+        }
+}
+
+TEST_CASE("a video cannot go on from more than it has") {
+  PlanSpec spec = spec_of({1, 1}, 5, 1, 40);
+  for (const auto& [blocks, frames] :
+       {std::pair<int64_t, int64_t>{3, 40}, {3, 41}, {0, 4}, {4, 3}, {4, 0}, {-1, 9}}) {
+    spec.layout.first_block = blocks;
+    spec.layout.finished_frames = frames;
+    const Error error = error_of([&] { check_spec(spec); });
+    CHECK(error.code() == ExitCode::usage);
+    CHECK(mentions(error, fmt::format("{} finished blocks of {} latent frames", blocks, frames)));
+  }
+  spec.layout.first_block = 3, spec.layout.finished_frames = 39;
+  CHECK_NOTHROW(check_spec(spec));
+}
+
 TEST_CASE("no context frames means isolated blocks") {
   PlanSpec spec = spec_of({1, 1}, 5, 1, 40);
   spec.rule = ContextRule::dualparal;

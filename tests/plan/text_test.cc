@@ -9,6 +9,7 @@
 #include "tests/support/golden_file.h"
 
 using namespace longtake;
+using longtake::testing::go_on;
 using longtake::testing::golden_folder;
 using longtake::testing::plan_spec;
 
@@ -33,6 +34,39 @@ std::vector<std::string> read_lines(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+TEST_CASE("a plan of a longer video as it is written down") {
+  PlanSpec spec = plan_spec({2, 1}, ContextRule::aligned, 2, 1, 2);
+  go_on(spec, 3, 6);
+  const std::vector<std::string> first = {
+      "# rank 0",
+      "recall b2 v2",
+      "admit b3",
+      "embed b3 s0 prefix b2 v2",
+      "forward b3 s0 prefix tokens publish tail",
+      "send tokens b3 s0 to r1",
+      "release latent b3 v0",
+      "admit b4",
+      "embed b4 s0",
+      "forward b4 s0 prefix tail(b3 s0) publish head",
+      "send tokens b4 s0 to r1",
+      "release tail(b3 s0)",
+      "release latent b4 v0",
+      "recv latent b3 v1 from r1",
+      "embed b3 s1 prefix b2 v2",
+      "forward b3 s1 prefix tokens suffix head(b4 s0) publish tail",
+      "send tokens b3 s1 to r1",
+      "release head(b4 s0)",
+      "release latent b3 v1",
+      "release latent b2 v2"};
+
+  const auto found = lines_of(spec);
+
+  REQUIRE(found.size() > first.size());
+  for (size_t i = 0; i < first.size(); ++i) CHECK(found[i] == first[i]);
+  for (const std::string& line : found)
+    if (!line.starts_with("#")) CHECK(to_text(parse_instruction(line)) == line);
+}
 
 TEST_CASE("plans for 1, 2, 3, 4 and 8 ranks are as written down") {
   struct Row {

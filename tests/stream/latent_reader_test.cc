@@ -85,7 +85,8 @@ TEST_CASE("COMMIT of another run is not believed") {
   const LatentReader reader(scratch / "a");
 
   CHECK(reader.blocks().empty());
-  CHECK(reader.log().problem == "line 1 does not hold: it was written for another RUN.json");
+  CHECK(reader.log().problem ==
+        "line 1 does not hold: field `prev`: it was written for another RUN.json");
 }
 
 TEST_CASE("a flipped byte in a block is detected before libhdf5 sees it") {
@@ -134,7 +135,7 @@ TEST_CASE("what is no run is said to be none") {
   CHECK(absent.code() == ExitCode::missing_input);
   CHECK(mentions(absent, "is not a run of longtake"));
   CHECK(newer.code() == ExitCode::bad_data);
-  CHECK(mentions(newer, "format 2 found, this version reads format 1"));
+  CHECK(mentions(newer, "RUN.json: field `format`: 2 found, this version reads format 1"));
   CHECK(garbage.code() == ExitCode::bad_data);
 }
 

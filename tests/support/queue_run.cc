@@ -104,10 +104,12 @@ std::map<int64_t, OwnedTensor> run_queue(const QueueRun& run) {
   return Job(run, nullptr, nullptr).all_ranks();
 }
 
-StoppedRun run_queue_until(const QueueRun& run, int64_t sweep) {
+StoppedRun run_queue_until(const QueueRun& run, int64_t sweep, const StoppedRun* finished) {
   StoppedRun out;
   out.sweep = sweep;
-  out.blocks = Job(run, nullptr, &out).all_ranks();
+  out.blocks = Job(run, finished, &out).all_ranks();
+  if (!finished) return out;
+  for (const auto& [block, latents] : finished->blocks) out.blocks.emplace(block, copy_of(latents));
   return out;
 }
 
@@ -149,11 +151,31 @@ void StoppedRun::read(const std::string& name, Tensor to) const {
   fail(ExitCode::error, "no {}", name);
 }
 
-OwnedTensor StoppedRun::finished(BlockId block) const {
-  const OwnedTensor& from = blocks.at(block.value);
-  OwnedTensor copy(DType::f32, from.shape());
-  std::memcpy(copy.as<float>(), from.as<float>(), from.bytes());
-  return copy;
+OwnedTensor StoppedRun::finished(int64_t first_frame, int64_t frames) const {
+  const Shape& like = blocks.at(0).shape();
+  const int64_t channels = like[0], plane = like[2] * like[3];
+  OwnedTensor out(DType::f32, {channels, frames, like[2], like[3]});
+  int64_t found = 0, begin = 0;
+  for (const auto& [block, latents] : blocks) {
+    for (int64_t t = 0; t < latents.dim(1); ++t) {
+      const int64_t to = begin + t - first_frame;
+      if (to < 0 || to >= frames) continue;
+      ++found;
+      for (int64_t c = 0; c < channels; ++c)
+        std::memcpy(out.as<float>() + (c * frames + to) * plane,
+                    latents.as<float>() + (c * latents.dim(1) + t) * plane,
+                    static_cast<size_t>(plane) * sizeof(float));
+    }
+    begin += latents.dim(1);
+  }
+  LT_CHECK(found == frames, "{} of {} frames from {} are finished", found, frames, first_frame);
+  return out;
+}
+
+OwnedTensor copy_of(const OwnedTensor& latents) {
+  OwnedTensor out(DType::f32, latents.shape());
+  std::memcpy(out.as<float>(), latents.as<float>(), latents.bytes());
+  return out;
 }
 
 bool same_bits(const std::map<int64_t, OwnedTensor>& a, const std::map<int64_t, OwnedTensor>& b) {

@@ -37,15 +37,18 @@ struct StoppedRun : StateSource {
   bool has(const std::string& name) const override;
   void read_layers(const std::string& name, int64_t first_layer, Tensor to) const override;
   void read(const std::string& name, Tensor to) const override;
-  OwnedTensor finished(BlockId block) const override;
+  OwnedTensor finished(int64_t first_frame, int64_t frames) const override;
 };
 
 // Finished latents by block; fails with the first error of any rank.
 std::map<int64_t, OwnedTensor> run_queue(const QueueRun& run);
-// The same up to a sweep, and from there on: the blocks that were finished afterwards.
-StoppedRun run_queue_until(const QueueRun& run, int64_t sweep);
+// The same up to a sweep, and from there on: the blocks that were finished afterwards. A video that
+// is made longer begins with its finished blocks as the state before sweep 0.
+StoppedRun run_queue_until(const QueueRun& run, int64_t sweep,
+                           const StoppedRun* finished = nullptr);
 std::map<int64_t, OwnedTensor> run_queue_from(const QueueRun& run, const StoppedRun& state);
 
+OwnedTensor copy_of(const OwnedTensor& latents);
 bool same_bits(const std::map<int64_t, OwnedTensor>& a, const std::map<int64_t, OwnedTensor>& b);
 
 }  // namespace longtake::testing
