@@ -1,0 +1,67 @@
+// What a map of heads costs, kept up to date while heads are moved: for balance.cc and its search.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "parallel/attention/balance.h"
+
+namespace longtake {
+
+// A head of a branch, or its place, with the worker as an index.
+struct LoadedHead {
+  size_t branch;
+  const HeadWork* work;
+  int64_t queries;
+  size_t twin;  // the first head that is like this one in all but its place
+};
+struct LoadedPlace {
+  int worker = -1;
+  int64_t rows = 0;
+  bool operator==(const LoadedPlace&) const = default;
+};
+
+class HeadLoads {
+ public:
+  HeadLoads(std::span<const BranchWork> branches, std::span<const WorkerRate> workers);
+
+  size_t size() const { return heads_.size(); }
+  int workers() const { return static_cast<int>(workers_.size()); }
+  const LoadedHead& head(size_t i) const { return heads_[i]; }
+  const LoadedPlace& place(size_t i) const { return places_[i]; }
+  const std::vector<LoadedPlace>& places() const { return places_; }
+  bool cut(size_t i) const { return places_[i].rows > 0 && places_[i].rows < heads_[i].queries; }
+  // How many heads of i's branch are cut, i itself left out.
+  int64_t other_cuts(size_t i) const { return cuts_[heads_[i].branch] - (cut(i) ? 1 : 0); }
+
+  void put(size_t i, LoadedPlace to);
+  void put_all(const std::vector<LoadedPlace>& places);
+
+  double remote_seconds(size_t i, LoadedPlace at) const;  // 0 for a local head
+  double bytes(size_t i, LoadedPlace at) const;
+
+  double rank_s() const { return rank_s_; }
+  // Of a worker's work: what is planned for it, in all and as late as a branch waits for it.
+  double worker_bound(int worker, double end = planned_end) const;
+  double seconds() const;         // of the layer
+  double sum_of_squares() const;  // of all that seconds() is the largest of
+  double worker_s(int worker) const;
+  double bytes() const;
+
+ private:
+  bool alike(size_t i, size_t k) const;
+
+  std::span<const BranchWork> branches_;
+  std::span<const WorkerRate> workers_;
+  std::vector<LoadedHead> heads_;
+  std::vector<std::vector<bool>> resident_;  // [workers][heads of all branches]
+  std::vector<LoadedPlace> places_;
+  std::vector<double> work_;  // [workers, branches]
+  std::vector<int64_t> cuts_;
+  double rank_s_ = 0;
+};
+
+// Leaves the best map that is found.
+void find_best(HeadLoads& loads);
+
+}  // namespace longtake
