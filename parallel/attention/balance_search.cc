@@ -11,7 +11,8 @@ namespace longtake {
 
 namespace {
 
-constexpr double kLeast = 1e-9;  // relative: less is rounding
+constexpr double kLeast = 1e-9;    // relative: less is rounding
+constexpr double kEnough = 1.001;  // times what no map can be faster than
 
 // One or two heads to other places.
 struct Move {
@@ -27,7 +28,7 @@ class Climb {
  public:
   // A pinned head stays where it is.
   explicit Climb(HeadLoads& loads, std::optional<size_t> pinned = {})
-      : loads_(loads), pinned_(pinned) {}
+      : loads_(loads), pinned_(pinned), enough_(kEnough * loads.floor_s()) {}
 
   // Every move makes the layer faster or its loads more equal, so that it ends; the limit is for
   // rounding.
@@ -41,14 +42,17 @@ class Climb {
   bool step() {
     now_ = value();
     found_ = false;
+    if (now_.seconds <= enough_) return false;
     best_ = {};
     const std::vector<size_t> heads = distinct();
     for (size_t a = 0; a < heads.size(); ++a) {
       try_places(heads[a]);
       for (size_t b = a + 1; b < heads.size(); ++b) try_swap(heads[a], heads[b]);
     }
-    if (found_) apply(move_);
-    return found_;
+    if (!found_) return false;
+    apply(move_);
+    loads_.settle();
+    return true;
   }
 
   // One of all heads that are alike and in the same place.
@@ -73,6 +77,7 @@ class Climb {
     const LoadedPlace before = loads_.place(i);
     look({i, i, {}, {}}, before, before);
     for (int w = 0; w < loads_.workers(); ++w) {
+      if (!loads_.usable(w)) continue;
       look({i, i, {w, loads_.head(i).queries}, {}}, before, before);
       if (loads_.other_cuts(i) == 0)
         try_cut(i, w, i, {});
@@ -84,9 +89,12 @@ class Climb {
   // Cuts head i where the worker ends with the rank, `other` being put elsewhere.
   void try_cut(size_t i, int w, size_t other, LoadedPlace other_to) {
     const LoadedPlace first = loads_.place(i), second = loads_.place(other);
-    if (other != i) loads_.put(other, other_to);
-    const int64_t even = even_cut(i, w), queries = loads_.head(i).queries;
-    loads_.put(other, second);
+    int64_t even = 0;
+    loads_.attempt(i, other, [&] {
+      if (other != i) loads_.put(other, other_to);
+      even = even_cut(i, w);
+    });
+    const int64_t queries = loads_.head(i).queries;
     for (const int64_t rows : {even, even + cut_rows})
       if (rows >= cut_rows && rows < queries) look({i, other, {w, rows}, other_to}, first, second);
   }
@@ -112,9 +120,8 @@ class Climb {
     look({i, k, whole(i, b), whole(k, a)}, a, b);
   }
 
-  // The most rows at a worker for which it still ends before the rank.
+  // The most rows at a worker for which it still ends before the rank; within an attempt.
   int64_t even_cut(size_t i, int w) {
-    const LoadedPlace before = loads_.place(i);
     int64_t low = 0, high = (loads_.head(i).queries - 1) / cut_rows;
     while (low < high) {
       const int64_t middle = (low + high + 1) / 2;
@@ -124,16 +131,17 @@ class Climb {
       else
         high = middle - 1;
     }
-    loads_.put(i, before);
     return low * cut_rows;
   }
 
   // Faster first, by seconds won for each byte more; else more equal at the same speed.
   void look(const Move& m, LoadedPlace first, LoadedPlace second) {
     if (m.first_to == first && (m.second == m.first || m.second_to == second)) return;
-    apply(m);
-    const Value then = value();
-    apply({m.first, m.second, first, second});
+    Value then{};
+    loads_.attempt(m.first, m.second, [&] {
+      apply(m);
+      then = value();
+    });
     const double won = now_.seconds - then.seconds;
     std::tuple<int, double, double> rank;
     if (won > kLeast * now_.seconds) {
@@ -152,6 +160,7 @@ class Climb {
 
   HeadLoads& loads_;
   std::optional<size_t> pinned_;
+  double enough_;
   Value now_{};
   bool found_ = false;
   std::tuple<int, double, double> best_;
@@ -172,9 +181,11 @@ void place_longest_first(HeadLoads& loads) {
     double soonest = placed + loads.head(i).work->seconds;
     LoadedPlace to;
     for (int w = 0; w < loads.workers(); ++w) {
-      loads.put(i, {w, loads.head(i).queries});
-      const double end = loads.worker_bound(w);
-      if (end < soonest) soonest = end, to = loads.place(i);
+      if (!loads.usable(w)) continue;
+      const LoadedPlace whole{w, loads.head(i).queries};
+      double end = 0;
+      loads.attempt(i, i, [&] { loads.put(i, whole), end = loads.worker_bound(w); });
+      if (end < soonest) soonest = end, to = whole;
     }
     loads.put(i, to);
     if (to.rows == 0) placed += loads.head(i).work->seconds;
@@ -202,8 +213,10 @@ class Search {
     for (size_t at = 0; at < digit.size();) {
       for (size_t i = 0; i < digit.size(); ++i) {
         const auto worker = static_cast<int>(digit[i]) - 1;
-        loads_.put(i, worker < 0 ? LoadedPlace{} : LoadedPlace{worker, loads_.head(i).queries});
+        const bool remote = worker >= 0 && loads_.usable(worker);
+        loads_.put(i, remote ? LoadedPlace{worker, loads_.head(i).queries} : LoadedPlace{});
       }
+      loads_.settle();
       climb();
       for (at = 0; at < digit.size() && ++digit[at] == places; ++at) digit[at] = 0;
     }
@@ -237,8 +250,10 @@ class Search {
   void hold(size_t i, LoadedPlace at) {
     restore();
     if (loads_.place(i) == at) return;
+    if (at.rows > 0 && !loads_.usable(at.worker)) return;
     if (at.rows < loads_.head(i).queries && at.rows > 0 && loads_.other_cuts(i) > 0) return;
     loads_.put(i, at);
+    loads_.settle();
     Climb(loads_, i).run();
     climb();
   }
@@ -257,6 +272,7 @@ void find_best(HeadLoads& loads) {
   constexpr double kFewMaps = 256;
   Search search(loads);
   place_longest_first(loads);
+  loads.settle();
   search.climb();
   loads.put_all(std::vector<LoadedPlace>(loads.size()));
   search.climb();

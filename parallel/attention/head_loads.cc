@@ -6,16 +6,11 @@
 namespace longtake {
 
 HeadLoads::HeadLoads(std::span<const BranchWork> branches, std::span<const WorkerRate> workers)
-    : branches_(branches), workers_(workers), cuts_(branches.size()) {
-  for (size_t b = 0; b < branches.size(); ++b) {
-    rank_s_ += branches[b].own_s;
-    for (const HeadWork& head : branches[b].heads) {
+    : branches_(branches), workers_(workers) {
+  for (size_t b = 0; b < branches.size(); ++b)
+    for (const HeadWork& head : branches[b].heads)
       heads_.push_back({b, &head, branches[b].queries, heads_.size()});
-      rank_s_ += head.seconds;
-    }
-  }
   places_.resize(heads_.size());
-  work_.assign(workers.size() * branches.size(), 0.0);
   for (const WorkerRate& worker : workers) {
     auto& all = resident_.emplace_back();
     for (const auto& of_branch : worker.resident)
@@ -25,6 +20,7 @@ HeadLoads::HeadLoads(std::span<const BranchWork> branches, std::span<const Worke
   for (size_t i = 0; i < heads_.size(); ++i)
     for (size_t k = 0; k < i && heads_[i].twin == i; ++k)
       if (alike(i, k)) heads_[i].twin = k;
+  settle();
 }
 
 bool HeadLoads::alike(size_t i, size_t k) const {
@@ -54,64 +50,79 @@ double HeadLoads::remote_seconds(size_t i, LoadedPlace at) const {
          share * head.work->seconds / worker.speed;
 }
 
-// Sums are made anew where a head leaves, so that no rounding is left behind.
+bool HeadLoads::usable(int worker) const {
+  const WorkerRate& rate = workers_[static_cast<size_t>(worker)];
+  return rate.speed > 0 && rate.bandwidth > 0;
+}
+
 void HeadLoads::put(size_t i, LoadedPlace to) {
   const LoadedPlace from = places_[i];
-  if (from == to) return;
-  cuts_[heads_[i].branch] -= cut(i) ? 1 : 0;
-  places_[i] = to;
-  cuts_[heads_[i].branch] += cut(i) ? 1 : 0;
-  const size_t branches = branches_.size(), branch = heads_[i].branch;
+  const LoadedHead& head = heads_[i];
   const auto load = [&](int worker) -> double& {
-    return work_[static_cast<size_t>(worker) * branches + branch];
+    return sums_.work[static_cast<size_t>(worker) * branches_.size() + head.branch];
   };
+  if (from.rows > 0) load(from.worker) -= remote_seconds(i, from);
   if (to.rows > 0) load(to.worker) += remote_seconds(i, to);
-  if (from.rows > 0) {
-    double sum = 0;
-    for (size_t k = 0; k < heads_.size(); ++k)
-      if (heads_[k].branch == branch && places_[k].rows > 0 && places_[k].worker == from.worker)
-        sum += remote_seconds(k, places_[k]);
-    load(from.worker) = sum;
-  }
-  const double rows = static_cast<double>(heads_[i].queries);
-  rank_s_ += heads_[i].work->seconds * static_cast<double>(from.rows - to.rows) / rows;
+  sums_.bytes += bytes(i, to) - bytes(i, from);
+  sums_.rank_s += head.work->seconds * static_cast<double>(from.rows - to.rows) /
+                  static_cast<double>(head.queries);
+  sums_.cuts[head.branch] -= cut(i) ? 1 : 0;
+  places_[i] = to;
+  sums_.cuts[head.branch] += cut(i) ? 1 : 0;
+}
+
+void HeadLoads::settle() {
+  const std::vector<LoadedPlace> places = places_;
+  put_all(places);
 }
 
 void HeadLoads::put_all(const std::vector<LoadedPlace>& places) {
-  for (size_t i = 0; i < places.size(); ++i) put(i, places[i]);
+  sums_.work.assign(workers_.size() * branches_.size(), 0.0);
+  sums_.cuts.assign(branches_.size(), 0);
+  sums_.rank_s = sums_.bytes = 0;
+  for (const BranchWork& branch : branches_) sums_.rank_s += branch.own_s;
+  for (size_t i = 0; i < places.size(); ++i) {
+    places_[i] = {};
+    sums_.rank_s += heads_[i].work->seconds;
+    put(i, places[i]);
+  }
 }
 
 double HeadLoads::worker_s(int worker) const {
   double all = 0;
   for (size_t b = 0; b < branches_.size(); ++b)
-    all += work_[static_cast<size_t>(worker) * branches_.size() + b];
+    all += sums_.work[static_cast<size_t>(worker) * branches_.size() + b];
   return all;
 }
 
 double HeadLoads::worker_bound(int worker, double end) const {
   double bound = worker_s(worker) / end;
   for (size_t b = 0; b < branches_.size(); ++b) {
-    const double work = work_[static_cast<size_t>(worker) * branches_.size() + b];
+    const double work = sums_.work[static_cast<size_t>(worker) * branches_.size() + b];
     if (work > 0) bound = std::max(bound, branches_[b].own_s + work / end);
   }
   return bound;
 }
 
 double HeadLoads::seconds() const {
-  double most = rank_s_;
+  double most = sums_.rank_s;
   for (int w = 0; w < workers(); ++w) most = std::max(most, worker_bound(w));
   return most;
 }
 
-double HeadLoads::sum_of_squares() const {
-  double sum = rank_s_ * rank_s_;
-  for (int w = 0; w < workers(); ++w) sum += worker_bound(w) * worker_bound(w);
-  return sum;
+// The rank's own work is left, and all work shared without loss takes no longer.
+double HeadLoads::floor_s() const {
+  double own = 0, all = 0, rate = 1;
+  for (const BranchWork& branch : branches_) own += branch.own_s;
+  for (const LoadedHead& head : heads_) all += head.work->seconds;
+  for (int w = 0; w < workers(); ++w)
+    if (usable(w)) rate += planned_end * workers_[static_cast<size_t>(w)].speed;
+  return std::max(own, (own + all) / rate);
 }
 
-double HeadLoads::bytes() const {
-  double sum = 0;
-  for (size_t i = 0; i < heads_.size(); ++i) sum += bytes(i, places_[i]);
+double HeadLoads::sum_of_squares() const {
+  double sum = sums_.rank_s * sums_.rank_s;
+  for (int w = 0; w < workers(); ++w) sum += worker_bound(w) * worker_bound(w);
   return sum;
 }
 

@@ -32,21 +32,34 @@ class HeadLoads {
   const std::vector<LoadedPlace>& places() const { return places_; }
   bool cut(size_t i) const { return places_[i].rows > 0 && places_[i].rows < heads_[i].queries; }
   // How many heads of i's branch are cut, i itself left out.
-  int64_t other_cuts(size_t i) const { return cuts_[heads_[i].branch] - (cut(i) ? 1 : 0); }
+  int64_t other_cuts(size_t i) const { return sums_.cuts[heads_[i].branch] - (cut(i) ? 1 : 0); }
+  bool usable(int worker) const;
 
+  // put() adds to sums, settle() and put_all() make them anew.
   void put(size_t i, LoadedPlace to);
+  void settle();
   void put_all(const std::vector<LoadedPlace>& places);
+  // Calls body() and takes back what it puts: heads i and k at most.
+  template <class Body>
+  void attempt(size_t i, size_t k, Body&& body) {
+    const LoadedPlace first = places_[i], second = places_[k];
+    before_ = sums_;
+    body();
+    sums_ = before_;
+    places_[i] = first, places_[k] = second;
+  }
 
   double remote_seconds(size_t i, LoadedPlace at) const;  // 0 for a local head
   double bytes(size_t i, LoadedPlace at) const;
 
-  double rank_s() const { return rank_s_; }
+  double rank_s() const { return sums_.rank_s; }
   // Of a worker's work: what is planned for it, in all and as late as a branch waits for it.
   double worker_bound(int worker, double end = planned_end) const;
   double seconds() const;         // of the layer
+  double floor_s() const;         // no map is faster
   double sum_of_squares() const;  // of all that seconds() is the largest of
   double worker_s(int worker) const;
-  double bytes() const;
+  double bytes() const { return sums_.bytes; }
 
  private:
   bool alike(size_t i, size_t k) const;
@@ -56,9 +69,12 @@ class HeadLoads {
   std::vector<LoadedHead> heads_;
   std::vector<std::vector<bool>> resident_;  // [workers][heads of all branches]
   std::vector<LoadedPlace> places_;
-  std::vector<double> work_;  // [workers, branches]
-  std::vector<int64_t> cuts_;
-  double rank_s_ = 0;
+  struct Sums {
+    std::vector<double> work;   // [workers, branches]
+    std::vector<int64_t> cuts;  // [branches]
+    double rank_s = 0, bytes = 0;
+  };
+  Sums sums_, before_;
 };
 
 // Leaves the best map that is found.
