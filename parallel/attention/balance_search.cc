@@ -274,9 +274,9 @@ void find_best(HeadLoads& loads) {
   place_longest_first(loads);
   loads.settle();
   search.climb();
-  loads.put_all(std::vector<LoadedPlace>(loads.size()));
-  search.climb();
   if (loads.size() <= kFewHeads) {
+    loads.put_all(std::vector<LoadedPlace>(loads.size()));
+    search.climb();
     if (std::pow(loads.workers() + 1, static_cast<double>(loads.size())) <= kFewMaps)
       search.climb_from_all();
     search.shake();
