@@ -64,8 +64,8 @@ std::optional<std::vector<LoadedPlace>> indexed(std::span<const BranchWork> bran
                                    [&](const WorkerRate& w) { return w.id == place.worker; });
       const bool whole = place.rows == branches[b].queries;
       const bool fits = place.rows > 0 && place.rows <= branches[b].queries;
-      if (at == workers.end() || !fits || (!whole && place.rows % cut_rows != 0))
-        return std::nullopt;
+      if (at == workers.end() || at->speed == 0 || at->bandwidth == 0) return std::nullopt;
+      if (!fits || (!whole && place.rows % cut_rows != 0)) return std::nullopt;
       if (!whole && ++cuts > 1) return std::nullopt;
       out.push_back({static_cast<int>(at - workers.begin()), place.rows});
     }

@@ -40,6 +40,8 @@ struct WorkerRate {
   double speed = 1;      // of attention, in that of the rank; 0: none
   double bandwidth = 0;  // bytes/s, both ways together; 0: cannot be reached
   double latency_s = 0;  // of a task, there and back
+  // Moves one task while it computes another: of a call only one task's transfer is then left bare.
+  bool overlap = false;
   // [branches][heads]: has the keys; empty: of no head.
   std::vector<std::vector<bool>> resident;
 };

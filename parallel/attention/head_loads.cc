@@ -40,14 +40,25 @@ double HeadLoads::bytes(size_t i, LoadedPlace at) const {
          (there ? 0 : head.work->key_bytes);
 }
 
-double HeadLoads::remote_seconds(size_t i, LoadedPlace at) const {
-  if (at.rows == 0) return 0;
+// Adds a remote head to its worker, or takes it away.
+void HeadLoads::count(size_t i, LoadedPlace at, int sign) {
+  if (at.rows == 0) return;
   const WorkerRate& worker = workers_[static_cast<size_t>(at.worker)];
   const LoadedHead& head = heads_[i];
   const double share = static_cast<double>(at.rows) / static_cast<double>(head.queries);
-  if (worker.speed == 0 || worker.bandwidth == 0) return std::numeric_limits<double>::infinity();
-  return worker.latency_s + bytes(i, at) / worker.bandwidth +
-         share * head.work->seconds / worker.speed;
+  Load& load = sums_.work[static_cast<size_t>(at.worker) * branches_.size() + head.branch];
+  load.compute_s += sign * share * head.work->seconds / worker.speed;
+  load.transfer_s += sign * (worker.latency_s + bytes(i, at) / worker.bandwidth);
+  load.tasks += sign;
+  sums_.bytes += sign * bytes(i, at);
+}
+
+double HeadLoads::work(int worker, size_t branch) const {
+  const Load& load = sums_.work[static_cast<size_t>(worker) * branches_.size() + branch];
+  if (load.tasks == 0) return 0;
+  if (!workers_[static_cast<size_t>(worker)].overlap) return load.compute_s + load.transfer_s;
+  return std::max(load.compute_s, load.transfer_s) +
+         load.transfer_s / static_cast<double>(load.tasks);
 }
 
 bool HeadLoads::usable(int worker) const {
@@ -58,12 +69,8 @@ bool HeadLoads::usable(int worker) const {
 void HeadLoads::put(size_t i, LoadedPlace to) {
   const LoadedPlace from = places_[i];
   const LoadedHead& head = heads_[i];
-  const auto load = [&](int worker) -> double& {
-    return sums_.work[static_cast<size_t>(worker) * branches_.size() + head.branch];
-  };
-  if (from.rows > 0) load(from.worker) -= remote_seconds(i, from);
-  if (to.rows > 0) load(to.worker) += remote_seconds(i, to);
-  sums_.bytes += bytes(i, to) - bytes(i, from);
+  count(i, from, -1);
+  count(i, to, 1);
   sums_.rank_s += head.work->seconds * static_cast<double>(from.rows - to.rows) /
                   static_cast<double>(head.queries);
   sums_.cuts[head.branch] -= cut(i) ? 1 : 0;
@@ -77,7 +84,7 @@ void HeadLoads::settle() {
 }
 
 void HeadLoads::put_all(const std::vector<LoadedPlace>& places) {
-  sums_.work.assign(workers_.size() * branches_.size(), 0.0);
+  sums_.work.assign(workers_.size() * branches_.size(), {});
   sums_.cuts.assign(branches_.size(), 0);
   sums_.rank_s = sums_.bytes = 0;
   for (const BranchWork& branch : branches_) sums_.rank_s += branch.own_s;
@@ -90,16 +97,15 @@ void HeadLoads::put_all(const std::vector<LoadedPlace>& places) {
 
 double HeadLoads::worker_s(int worker) const {
   double all = 0;
-  for (size_t b = 0; b < branches_.size(); ++b)
-    all += sums_.work[static_cast<size_t>(worker) * branches_.size() + b];
+  for (size_t b = 0; b < branches_.size(); ++b) all += work(worker, b);
   return all;
 }
 
 double HeadLoads::worker_bound(int worker, double end) const {
   double bound = worker_s(worker) / end;
   for (size_t b = 0; b < branches_.size(); ++b) {
-    const double work = sums_.work[static_cast<size_t>(worker) * branches_.size() + b];
-    if (work > 0) bound = std::max(bound, branches_[b].own_s + work / end);
+    const double seconds = work(worker, b);
+    if (seconds > 0) bound = std::max(bound, branches_[b].own_s + seconds / end);
   }
   return bound;
 }

@@ -49,7 +49,6 @@ class HeadLoads {
     places_[i] = first, places_[k] = second;
   }
 
-  double remote_seconds(size_t i, LoadedPlace at) const;  // 0 for a local head
   double bytes(size_t i, LoadedPlace at) const;
 
   double rank_s() const { return sums_.rank_s; }
@@ -63,14 +62,20 @@ class HeadLoads {
 
  private:
   bool alike(size_t i, size_t k) const;
+  void count(size_t i, LoadedPlace at, int sign);
+  double work(int worker, size_t branch) const;  // seconds
 
   std::span<const BranchWork> branches_;
   std::span<const WorkerRate> workers_;
   std::vector<LoadedHead> heads_;
   std::vector<std::vector<bool>> resident_;  // [workers][heads of all branches]
   std::vector<LoadedPlace> places_;
+  struct Load {
+    double compute_s = 0, transfer_s = 0;
+    int64_t tasks = 0;
+  };
   struct Sums {
-    std::vector<double> work;   // [workers, branches]
+    std::vector<Load> work;     // [workers, branches]
     std::vector<int64_t> cuts;  // [branches]
     double rank_s = 0, bytes = 0;
   };

@@ -22,33 +22,42 @@ struct Case {
   std::vector<WorkerRate> workers;
 };
 
+double rows_share(const BranchWork& branch, const HeadPlace& place) {
+  return static_cast<double>(place.rows) / static_cast<double>(branch.queries);
+}
+
+// Seconds of a worker in one branch.
+double work_of(const WorkerRate& worker, size_t b, const BranchWork& branch,
+               const std::vector<HeadPlace>& map) {
+  double compute = 0, transfer = 0, tasks = 0;
+  for (size_t h = 0; h < map.size(); ++h) {
+    if (map[h].rows == 0 || map[h].worker != worker.id) continue;
+    const HeadWork& head = branch.heads[h];
+    const double share = rows_share(branch, map[h]);
+    const bool there = !worker.resident.empty() && worker.resident[b][h];
+    const double bytes =
+        share * (head.query_bytes + head.answer_bytes) + (there ? 0.0 : head.key_bytes);
+    compute += share * head.seconds / worker.speed;
+    transfer += worker.latency_s + bytes / worker.bandwidth;
+    ++tasks;
+  }
+  if (tasks == 0) return 0;
+  return worker.overlap ? std::max(compute, transfer) + transfer / tasks : compute + transfer;
+}
+
 // The seconds of a map, written down once more and plainly.
 double seconds_of(const Case& c, const HeadMap& map) {
   double rank = 0, most = 0;
   std::vector<double> total(c.workers.size());
   for (size_t b = 0; b < c.branches.size(); ++b) {
     const BranchWork& branch = c.branches[b];
-    std::vector<double> here(c.workers.size());
     rank += branch.own_s;
-    for (size_t h = 0; h < branch.heads.size(); ++h) {
-      const HeadWork& head = branch.heads[h];
-      const HeadPlace& at = map[b][h];
-      const double share = static_cast<double>(at.rows) / static_cast<double>(branch.queries);
-      rank += (1 - share) * head.seconds;
-      if (at.rows == 0) continue;
-      for (size_t w = 0; w < c.workers.size(); ++w) {
-        const WorkerRate& worker = c.workers[w];
-        if (worker.id != at.worker) continue;
-        const bool there = !worker.resident.empty() && worker.resident[b][h];
-        const double bytes =
-            share * (head.query_bytes + head.answer_bytes) + (there ? 0.0 : head.key_bytes);
-        here[w] +=
-            worker.latency_s + bytes / worker.bandwidth + share * head.seconds / worker.speed;
-      }
-    }
-    for (size_t w = 0; w < here.size(); ++w) {
-      total[w] += here[w];
-      if (here[w] > 0) most = std::max(most, branch.own_s + here[w] / planned_end);
+    for (size_t h = 0; h < branch.heads.size(); ++h)
+      rank += (1 - rows_share(branch, map[b][h])) * branch.heads[h].seconds;
+    for (size_t w = 0; w < c.workers.size(); ++w) {
+      const double here = work_of(c.workers[w], b, branch, map[b]);
+      total[w] += here;
+      if (here > 0) most = std::max(most, branch.own_s + here / planned_end);
     }
   }
   for (const double work : total) most = std::max(most, work / planned_end);
@@ -120,8 +129,8 @@ Case random_case(std::mt19937_64& random) {
     c.branches.push_back(branch);
   }
   for (int w = 0; w < workers; ++w) {
-    WorkerRate worker{
-        10 + w, std::pow(4, real(-1.5, 1)), std::pow(10, real(-1, 2)), real(0, 0.2), {}};
+    WorkerRate worker{10 + w,       std::pow(4, real(-1.5, 1)), std::pow(10, real(-1, 2)),
+                      real(0, 0.2), whole(0, 1) == 1,           {}};
     if (whole(0, 1) == 1)
       for (int b = 0; b < branches; ++b) {
         std::vector<bool> there;
@@ -139,7 +148,7 @@ Case even_case(size_t branches, size_t heads, std::vector<double> speeds) {
   for (size_t b = 0; b < branches; ++b)
     c.branches.push_back({1.2, 1280, std::vector<HeadWork>(heads, HeadWork{1.0, 1e6, 2e6, 1e6})});
   for (const double speed : speeds)
-    c.workers.push_back({static_cast<int>(c.workers.size()), speed, 1e9, 1e-3, {}});
+    c.workers.push_back({static_cast<int>(c.workers.size()), speed, 1e9, 1e-3, false, {}});
   return c;
 }
 
@@ -324,6 +333,20 @@ TEST_CASE("balance: what is exposed is said") {
   // The worker's 1.104 s against the local head's 1 s.
   CHECK(found.shares[0].seconds == doctest::Approx(1.104));
   CHECK(found.shares[0].hidden_share == doctest::Approx(1 / 1.104));
+}
+
+TEST_CASE("balance: a worker that moves while it computes takes the longer of both") {
+  Case serial = even_case(2, 12, {1.0});
+  serial.workers[0].bandwidth = 8e6;  // half a second a head
+  Case overlapped = serial;
+  overlapped.workers[0].overlap = true;
+  const double slow = balance(serial.branches, serial.workers).seconds,
+               fast = balance(overlapped.branches, overlapped.workers).seconds;
+
+  // 26.4 s shared with a worker of speed 1 / 1.5, and of speed 1 with half a second bare in a call:
+  // x + 1 = planned_end (26.4 - x).
+  CHECK(slow == doctest::Approx(26.4 / (1 + planned_end / 1.5)).epsilon(0.02));
+  CHECK(fast == doctest::Approx(26.4 - (planned_end * 26.4 - 1) / (1 + planned_end)).epsilon(0.02));
 }
 
 TEST_CASE("balance: impossible input is refused") {
