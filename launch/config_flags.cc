@@ -55,7 +55,7 @@ const std::vector<ConfigFlag>& config_flags() {
       {"parallel.stages", "--stages", "N", kMachine, "pipeline stages (default: fit the ranks)"},
       {"parallel.branches", "--branches", "N", kMachine,
        "1, or 2 to run the guidance branches on separate ranks (default: fit the ranks)"},
-      {"parallel.workers", "--workers", "N", kMachine, "attention workers (default 0)"},
+      {"parallel.workers", "--workers", "N", kMachine, "attention workers, or auto (default 0)"},
       {"parallel.transport", "--transport", "NAME", kMachine,
        "auto, loopback, mpi, nccl or ipc (default auto)"},
       {"output.run", "--output,-o,--output-path", "FOLDER", kOutput,

@@ -23,9 +23,9 @@ namespace fs = std::filesystem;
 
 // Settings that are read but that nothing stands behind yet are refused, not ignored.
 void check_available(const RunConfig& config) {
-  if (config.parallel.workers > 0)
+  if (const auto workers = config.parallel.workers; workers != 0)
     fail(ExitCode::usage, "parallel.workers: attention workers are not in this version, found {}",
-         config.parallel.workers);
+         workers ? fmt::format("{}", *workers) : "auto");
   const TransportChoice transport = config.parallel.transport;
   const bool between_gpus = transport == TransportChoice::ipc || transport == TransportChoice::nccl;
   if (between_gpus && config.device != DeviceChoice::cuda)

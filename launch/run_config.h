@@ -55,7 +55,7 @@ struct RunConfig {
 
   struct Parallel {
     std::optional<int64_t> branches, stages;
-    int64_t workers = 0;
+    std::optional<int64_t> workers = 0;
     TransportChoice transport = TransportChoice::automatic;
   } parallel;
 

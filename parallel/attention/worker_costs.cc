@@ -23,6 +23,19 @@ double call_bytes(const BranchWork& call) {
   return out;
 }
 
+void add_share(WorkerCosts::Visit& visit, const WorkerShare& share, int64_t times) {
+  for (WorkerCosts::Served& served : visit.workers) {
+    WorkerShare& sum = served.share;
+    if (sum.worker != share.worker) continue;
+    const double seconds = static_cast<double>(times) * share.seconds;
+    const double hidden = sum.hidden_share * sum.seconds + share.hidden_share * seconds;
+    sum.tasks += times * share.tasks;
+    sum.seconds += seconds;
+    sum.bytes += static_cast<double>(times) * share.bytes;
+    if (sum.seconds > 0) sum.hidden_share = hidden / sum.seconds;
+  }
+}
+
 }  // namespace
 
 std::vector<WorkerKind> worker_pool(const HardwareProfile& hardware, int64_t count) {
@@ -56,28 +69,26 @@ WorkerCosts::WorkerCosts(const PlanSpec& plan, const ModelShape& model,
       model_(model),
       hardware_(hardware),
       pool_(std::move(pool)),
-      share_(shared_out()) {}
+      pieces_(pieces()) {}
 
-// So that all stages end together, as far as their own work allows: the smallest T for which the
-// shares that stages of own work O and attention A need, O + A = T (1 + share x pool), add up to 1.
-std::vector<double> WorkerCosts::shared_out() const {
+// Of the pool's time for a rank of each stage, so that all stages end together as far as their own
+// work allows: the smallest T for which the shares that stages of own work O and attention A need,
+// O + A = T (1 + share x pool), add up to 1.
+std::vector<double> WorkerCosts::shares(double pool_speed) const {
   const VisitShape visit = full_visit(plan_, model_);
   const double call = core_attention_seconds(model_, visit, hardware_);
-  const double bytes = call_bytes(attention_call(model_, visit, hardware_, 0));
-  double speed = 0, most = 0, slowest_own = 0;
-  for (const WorkerKind& worker : pool_)
-    speed += planned_end * effective_speed(worker, call > 0 ? bytes / call : 0);
   std::vector<double> all, out(static_cast<size_t>(plan_.mesh.stages), 0.0);
+  double most = 0, slowest_own = 0;
   for (int64_t stage = 0; stage < plan_.mesh.stages; ++stage) {
     const Calls calls = attention_calls({stage});
     all.push_back(visit_seconds({stage}, visit));
     most = std::max(most, all.back());
-    slowest_own =
-        std::max(slowest_own, all.back() - call * static_cast<double>(calls.first + calls.second));
+    const double own = all.back() - call * static_cast<double>(calls.first + calls.second);
+    slowest_own = std::max(slowest_own, own);
   }
-  if (speed == 0 || most == 0) return out;
   const auto needed = [&](double seconds) {
-    for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(0.0, (all[i] / seconds - 1) / speed);
+    for (size_t i = 0; i < out.size(); ++i)
+      out[i] = std::max(0.0, (all[i] / seconds - 1) / (planned_end * pool_speed));
     return std::accumulate(out.begin(), out.end(), 0.0) * static_cast<double>(plan_.mesh.branches);
   };
   double low = std::max(slowest_own, 1e-12 * most), high = most;
@@ -90,20 +101,49 @@ std::vector<double> WorkerCosts::shared_out() const {
   return out;
 }
 
-// A worker's link serves every rank for its share of the time, and a rank's own link all workers.
-std::vector<WorkerRate> WorkerCosts::rates(int64_t stage) const {
-  std::vector<WorkerRate> out;
-  const double part = share(stage);
-  double links = 0;
-  for (const WorkerKind& worker : pool_) links += part * worker.link_bandwidth;
-  const double link = links > hardware_.link_bandwidth ? hardware_.link_bandwidth / links : 1;
+std::vector<std::vector<WorkerCosts::Piece>> WorkerCosts::pieces() const {
+  const VisitShape visit = full_visit(plan_, model_);
+  const double call = core_attention_seconds(model_, visit, hardware_);
+  const double bytes = call_bytes(attention_call(model_, visit, hardware_, 0));
+  std::vector<double> end{0};  // of each worker, in a row
   for (const WorkerKind& worker : pool_)
-    out.push_back({static_cast<int>(out.size()),
-                   part * worker.speed,
-                   part * link * worker.link_bandwidth,
+    end.push_back(end.back() + effective_speed(worker, call > 0 ? bytes / call : 0));
+  std::vector<std::vector<Piece>> out(static_cast<size_t>(plan_.mesh.ranks()));
+  if (end.back() == 0) return out;
+  const std::vector<double> share = shares(end.back());
+  double from = 0;
+  for (int64_t rank = 0; rank < plan_.mesh.ranks(); ++rank) {
+    const auto stage = static_cast<size_t>(plan_.mesh.stage({rank}).value);
+    const double to = from + share[stage] * end.back();
+    for (size_t w = 0; w < pool_.size(); ++w) {
+      const double common = std::min(to, end[w + 1]) - std::max(from, end[w]);
+      const double part = end[w + 1] > end[w] ? common / (end[w + 1] - end[w]) : 0;
+      constexpr double kLeast = 1e-6;  // rounding
+      if (part > kLeast)
+        out[static_cast<size_t>(rank)].push_back({static_cast<int>(w), std::min(part, 1.0)});
+    }
+    from = to;
+  }
+  return out;
+}
+
+// A rank's own link serves all its workers.
+std::vector<WorkerRate> WorkerCosts::rates(RankId rank) const {
+  const std::vector<Piece>& pieces = pieces_[static_cast<size_t>(rank.value)];
+  const auto kind = [&](const Piece& p) { return pool_[static_cast<size_t>(p.worker)]; };
+  double links = 0;
+  for (const Piece& piece : pieces) links += piece.part * kind(piece).link_bandwidth;
+  const double link = links > hardware_.link_bandwidth ? hardware_.link_bandwidth / links : 1;
+  std::vector<WorkerRate> out;
+  for (const Piece& piece : pieces) {
+    const WorkerKind& worker = kind(piece);
+    out.push_back({piece.worker,
+                   piece.part * worker.speed,
+                   piece.part * link * worker.link_bandwidth,
                    2 * worker.link_latency_s,
                    worker.overlap,
                    {}});
+  }
   return out;
 }
 
@@ -113,7 +153,7 @@ double WorkerCosts::seconds(RankId rank, const Instruction& instruction) const {
 }
 
 const WorkerCosts::Visit& WorkerCosts::balanced(RankId rank, const VisitShape& visit) const {
-  const std::tuple key(plan_.mesh.stage(rank).value, visit.tokens, visit.keys);
+  const std::tuple key(rank.value, visit.tokens, visit.keys);
   const auto known = visits_.find(key);
   if (known != visits_.end()) return known->second;
   return visits_.emplace(key, balance_visit(rank, visit)).first->second;
@@ -124,31 +164,23 @@ const WorkerCosts::Visit& WorkerCosts::balanced(RankId rank, const VisitShape& v
 WorkerCosts::Visit WorkerCosts::balance_visit(RankId rank, const VisitShape& visit) const {
   Visit out;
   out.seconds = visit_seconds(rank, visit);
-  for (size_t i = 0; i < pool_.size(); ++i) {
-    out.workers.emplace_back();
-    out.workers.back().worker = static_cast<int>(i);
+  for (const Piece& piece : pieces_[static_cast<size_t>(rank.value)]) {
+    out.workers.push_back({{}, piece.part});
+    out.workers.back().share.worker = piece.worker;
   }
   const Calls calls = attention_calls(rank);
   const auto count = static_cast<double>(calls.first + calls.second);
-  if (count == 0 || pool_.empty()) return out;
+  if (count == 0 || out.workers.empty()) return out;
   const double call = core_attention_seconds(model_, visit, hardware_);
   const double own = std::max(0.0, out.seconds / count - call);
   const std::vector<BranchWork> pair(2, attention_call(model_, visit, hardware_, own));
-  const std::vector<WorkerRate> workers = rates(plan_.mesh.stage(rank).value);
+  const std::vector<WorkerRate> workers = rates(rank);
   const int64_t pairs = std::min(calls.first, calls.second);
   const auto add = [&](std::span<const BranchWork> branches, int64_t times) {
     if (times == 0) return;
     const Balance balance = longtake::balance(branches, workers);
-    const auto n = static_cast<double>(times);
-    out.seconds -= n * (balance.alone_s - balance.seconds);
-    for (const WorkerShare& share : balance.shares) {
-      WorkerShare& sum = out.workers[static_cast<size_t>(share.worker)];
-      const double hidden = sum.hidden_share * sum.seconds + n * share.hidden_share * share.seconds;
-      sum.tasks += times * share.tasks;
-      sum.seconds += n * share.seconds;
-      sum.bytes += n * share.bytes;
-      sum.hidden_share = hidden / sum.seconds;
-    }
+    out.seconds -= static_cast<double>(times) * (balance.alone_s - balance.seconds);
+    for (const WorkerShare& share : balance.shares) add_share(out, share, times);
   };
   add(pair, pairs);
   add(std::span(pair).first(1), calls.first + calls.second - 2 * pairs);

@@ -1,5 +1,6 @@
 // Costs of a pipeline whose ranks share a pool of attention workers: a visit takes what balance()
-// makes of its layers. Every worker serves every rank, each for a share of its time.
+// makes of its layers. The pool's time is cut into consecutive pieces, one for each rank, so that
+// few workers are shared: what a rank has of one is a worker of that part of its speed and link.
 #pragma once
 
 #include <map>
@@ -27,25 +28,32 @@ class WorkerCosts : public CostModel {
 
   double seconds(RankId rank, const Instruction& instruction) const override;
 
+  struct Served {
+    WorkerShare share;  // of the worker with this index in the pool
+    double part = 0;    // of the worker's time that is this rank's
+  };
   struct Visit {
     double seconds = 0;
-    std::vector<WorkerShare> workers;  // by index in the pool; a share may be empty
+    std::vector<Served> workers;
   };
   const Visit& balanced(RankId rank, const VisitShape& visit) const;
-  // Of the pool's time, what a rank of this stage gets.
-  double share(int64_t stage) const { return share_[static_cast<size_t>(stage)]; }
   const std::vector<WorkerKind>& pool() const { return pool_; }
 
  private:
-  std::vector<double> shared_out() const;
-  std::vector<WorkerRate> rates(int64_t stage) const;
+  struct Piece {
+    int worker;
+    double part;
+  };
+  std::vector<double> shares(double pool_speed) const;
+  std::vector<std::vector<Piece>> pieces() const;
+  std::vector<WorkerRate> rates(RankId rank) const;
   Visit balance_visit(RankId rank, const VisitShape& visit) const;
 
   PlanSpec plan_;
   ModelShape model_;
   HardwareProfile hardware_;
   std::vector<WorkerKind> pool_;
-  std::vector<double> share_;  // [stages]
+  std::vector<std::vector<Piece>> pieces_;  // [ranks]
   mutable std::map<std::tuple<int64_t, int64_t, int64_t>, Visit> visits_;
 };
 
