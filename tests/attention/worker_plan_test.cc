@@ -130,6 +130,23 @@ TEST_CASE("worker plan: a slow link takes the gain away") {
   CHECK(far <= alone);
 }
 
+// Six workers have six links, the rank only one.
+TEST_CASE("worker plan: a rank's own link serves all its workers") {
+  PlanSpec plan = table_video();
+  plan.mesh = {1, 1};
+  HardwareProfile hardware = h100();
+  hardware.link_bandwidth = 50e9;
+  const WorkerCosts costs(plan, wan_1_3b(), hardware, whole_layers(30, 1),
+                          worker_pool(hardware, 6));
+  const auto& visit = costs.balanced({0}, full_visit(plan, wan_1_3b()));
+  double bytes = 0;
+  for (const auto& served : visit.workers) bytes += served.share.bytes;
+
+  CHECK(bytes / hardware.link_bandwidth <= visit.seconds);
+  CHECK(slowest_visit(plan, wan_1_3b(), with_free_link(hardware), whole_layers(30, 1), 6) <
+        visit.seconds);
+}
+
 // attention_workers.md 2: cut into whole layers, 30 of them on 8 devices lose 6.7 % and 40 on 12
 // 20 %, and workers win them back but for what planned_end leaves. Sub-layers and branches cut
 // apart lose less than a worker does.
