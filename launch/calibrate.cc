@@ -223,6 +223,7 @@ RateProbe probe_of(const PlanSpec& plan, const ModelShape& model) {
 
 HardwareFile measure_rates(const RateProbe& p, StreamRef stream) {
   HardwareFile out;
+  out.overlap = stream.on_gpu() ? 1 : 0;
   const double slice = p.seconds / static_cast<double>(3 * p.dtypes.size() + 3);
   const bool own_vae = !p.vae.empty() && p.decode_flops > 0 && p.decode_flops < kSmallDecode;
   const auto conv_of = [&](DType dtype) {

@@ -24,8 +24,8 @@ struct GenerateOptions {
 };
 
 struct PlanOptions {
-  int64_t ranks = 1;
-  std::string hardware;  // a name, a file or "uniform"; empty: this machine, measured now
+  std::optional<int64_t> ranks;  // devices, workers among them; default: one stage and the workers
+  std::string hardware;          // a name, a file or "uniform"; empty: this machine, measured now
   bool endless = false;
   std::optional<int64_t> sweeps;  // to simulate; default: all, of an endless video until it is even
   bool grid = false, json = false, text = false;

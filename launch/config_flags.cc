@@ -56,7 +56,7 @@ const std::vector<ConfigFlag>& config_flags() {
       {"parallel.branches", "--branches", "N", kMachine,
        "1, or 2 to run the guidance branches on separate ranks (default: fit the ranks)"},
       {"parallel.workers", "--workers", "N", kMachine,
-       "attention workers to start beside rank 0 (default 0)"},
+       "attention workers to start beside rank 0, or auto (default 0)"},
       {"parallel.accept_workers", "--accept-workers", "NAME", kMachine,
        "on lets `longtake worker --connect RUN/workers.addr` join from anywhere: on or off "
        "(default off)"},

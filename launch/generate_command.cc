@@ -123,7 +123,8 @@ class Generation {
 
   // Workers that are started here have cores too.
   int shared_threads(const RunConfig& config) const {
-    return std::max(1, choose_threads(0) / (on_node_ + static_cast<int>(config.parallel.workers)));
+    return std::max(
+        1, choose_threads(0) / (on_node_ + static_cast<int>(config.parallel.workers.value_or(0))));
   }
 
   // Every rank reads and writes the run folder: the state of its own layers.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "kernels/base/dtype.h"
 #include "parallel/cost/hardware_profile.h"
@@ -18,6 +19,15 @@ struct HardwareFile {
   double link_gb_per_s = 0, link_latency_us = 0;  // one direction
   double operator_us = 0;
   Rates f32, bf16;
+  // Optional: devices that can only be attention workers.
+  struct Worker {
+    std::string name;
+    int64_t count = 1;
+    double speed = 1;  // of attention, in that of a rank
+    double link_gb_per_s = 0, link_latency_us = 0;
+  };
+  std::vector<Worker> workers;
+  int64_t overlap = 1;  // optional; 0: a device does not compute while it moves data
 
   bool has(DType dtype) const { return rates(dtype).linear > 0; }
   const Rates& rates(DType dtype) const { return dtype == DType::bf16 ? bf16 : f32; }

@@ -19,8 +19,9 @@ constexpr uint64_t kLargestFile = uint64_t{1} << 20;
 
 class TableReader {
  public:
-  TableReader(const std::string& name, const std::vector<TableField>& fields, Problems& problems)
-      : name_(name), fields_(fields), problems_(problems) {}
+  TableReader(const std::string& name, const std::vector<TableField>& fields,
+              const std::vector<TableList>& lists, Problems& problems)
+      : name_(name), fields_(fields), lists_(lists), problems_(problems) {}
 
   void read(const YAML::Node& root) {
     read_map(root, "");
@@ -35,10 +36,12 @@ class TableReader {
   }
   void read_map(const YAML::Node& map, const std::string& section);
   void read_field(const TableField& field, const YAML::Node& value);
+  void read_list(const TableList& list, const YAML::Node& value);
   std::vector<std::string> known(const std::string& section) const;
 
   const std::string& name_;
   const std::vector<TableField>& fields_;
+  const std::vector<TableList>& lists_;
   Problems& problems_;
   std::set<std::string> seen_, sections_;
 };
@@ -50,6 +53,8 @@ std::vector<std::string> TableReader::known(const std::string& section) const {
     if (field.section == section) out.push_back(field.key);
     if (section.empty() && !field.section.empty()) out.push_back(field.section);
   }
+  for (const TableList& list : lists_)
+    if (section.empty()) out.push_back(list.key);
   return out;
 }
 
@@ -64,8 +69,12 @@ void TableReader::read_map(const YAML::Node& map, const std::string& section) {
         section.empty() && std::any_of(fields_.begin(), fields_.end(), [&](const TableField& f) {
           return !key.empty() && f.section == key;
         });
+    const auto list = std::find_if(lists_.begin(), lists_.end(),
+                                   [&](const TableList& l) { return l.key == full; });
     if (!seen_.insert(full).second)
       problem(entry.first, fmt::format("`{}` is given twice", full));
+    else if (list != lists_.end())
+      read_list(*list, entry.second);
     else if (field != fields_.end())
       read_field(*field, entry.second);
     else if (is_section && entry.second.IsMap())
@@ -75,6 +84,18 @@ void TableReader::read_map(const YAML::Node& map, const std::string& section) {
     else
       problem(entry.first, fmt::format("unknown key `{}`; the nearest known key is `{}`", full,
                                        nearest_name(key, known(section))));
+  }
+}
+
+void TableReader::read_list(const TableList& list, const YAML::Node& value) {
+  if (!value.IsSequence())
+    return problem(value, fmt::format("`{}`: expected a list of maps", list.key));
+  for (const YAML::Node& entry : value) {
+    const std::vector<TableField> fields = list.next();
+    if (entry.IsMap())
+      TableReader(name_ + ", " + list.key, fields, {}, problems_).read(entry);
+    else
+      problem(entry, fmt::format("`{}`: expected a map", list.key));
   }
 }
 
@@ -104,9 +125,10 @@ void TableReader::read_field(const TableField& field, const YAML::Node& value) {
 }  // namespace
 
 void read_number_table(const std::string& text, const std::string& name,
-                       const std::vector<TableField>& fields, Problems& problems) {
+                       const std::vector<TableField>& fields, Problems& problems,
+                       const std::vector<TableList>& lists) {
   const auto root = load_plain_yaml(text, name, problems);
-  if (root) TableReader(name, fields, problems).read(*root);
+  if (root) TableReader(name, fields, lists, problems).read(*root);
 }
 
 TableSource find_table(const std::string& kind, const std::string& name_or_file) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,16 @@ struct TableField {
   std::string name() const { return section.empty() ? key : section + "." + key; }
 };
 
+// An optional list of maps at the top level: `next` makes room for one more entry.
+struct TableList {
+  std::string key;
+  std::function<std::vector<TableField>()> next;
+};
+
 // `name` stands in messages.
 void read_number_table(const std::string& text, const std::string& name,
-                       const std::vector<TableField>& fields, Problems& problems);
+                       const std::vector<TableField>& fields, Problems& problems,
+                       const std::vector<TableList>& lists = {});
 
 // One of the tables that come with the program (configs/<kind>/<name>.yaml), or a file. Fails with
 // missing_input, naming the tables that there are.

@@ -11,7 +11,8 @@
 #include "launch/log.h"
 #include "launch/machine.h"
 #include "launch/plan_result.h"
-#include "parallel/cost/cost_model.h"
+#include "launch/plan_workers.h"
+#include "parallel/attention/worker_costs.h"
 #include "runtime/stream/durable_file.h"
 
 namespace longtake {
@@ -28,7 +29,7 @@ class Planning {
   Planning(const RunConfig& config, const PlanOptions& options)
       : config_(config), options_(options) {
     result_.config = config;
-    result_.ranks = options.ranks;
+    result_.ranks = options.ranks.value_or(1 + config.parallel.workers.value_or(0));
     result_.slots = options.hardware == "uniform";
   }
 
@@ -86,20 +87,34 @@ class Planning {
   void choose() {
     PlanSpec& plan = shape_.plan;
     if (result_.slots) {
-      HardwareProfile any;  // memory does not count
-      ModelShape deep = model_;
-      if (!sizes_) deep.layers = int64_t{1} << 40;
-      RunConfig asked = config_;
-      if (!asked.parallel.stages && !asked.parallel.branches) asked.parallel.branches = 1;
-      plan.mesh = choose_mesh(asked, options_.ranks, plan, deep, any);
+      choose_for_slots();
     } else {
-      plan.mesh = choose_mesh(config_, options_.ranks, plan, model_, hardware_);
+      const WorkerPlan best = plan_workers(config_, result_.ranks, plan, model_, hardware_);
+      plan.mesh = best.split.mesh;
+      result_.workers = best.split.workers;
+      result_.alone_s = best.alone_s;
+      result_.reason = best.reason;
+      result_.ranks -= result_.workers;
     }
     check_spec(plan);
-    if (plan.mesh.ranks() > options_.ranks)
+    if (plan.mesh.ranks() > result_.ranks)
       fail(ExitCode::usage, "parallel: {} stages x {} branches need {} ranks, --ranks is {}",
-           plan.mesh.stages, plan.mesh.branches, plan.mesh.ranks(), options_.ranks);
+           plan.mesh.stages, plan.mesh.branches, plan.mesh.ranks(), result_.ranks);
     result_.plan = plan;
+  }
+
+  void choose_for_slots() {
+    const auto workers = config_.parallel.workers;
+    if (workers.value_or(0) > 0)
+      fail(ExitCode::usage, "parallel.workers: a slot has no attention to share, found {}",
+           *workers);
+    result_.reason = workers ? "none were asked for" : "a slot has no attention to share";
+    HardwareProfile any;  // memory does not count
+    ModelShape deep = model_;
+    if (!sizes_) deep.layers = int64_t{1} << 40;
+    RunConfig asked = config_;
+    if (!asked.parallel.stages && !asked.parallel.branches) asked.parallel.branches = 1;
+    shape_.plan.mesh = choose_mesh(asked, result_.ranks, shape_.plan, deep, any);
   }
 
   // Of an endless video: until all blocks are in flight, and for sixteen more.
@@ -120,11 +135,13 @@ class Planning {
       play(UniformCosts());
     } else {
       const auto stages = split_layers(plan, model_, hardware_);
-      const CostModel costs(plan, model_, hardware_, stages);
+      const WorkerCosts costs(plan, model_, hardware_, stages,
+                              worker_pool(hardware_, result_.workers));
+      for (const WorkerKind& worker : costs.pool()) result_.per_worker.push_back({worker.name});
       set_layers(stages);
       for (size_t i = 0; i < ranks; ++i)
         result_.per_rank[i].weight_bytes = costs.weight_bytes({static_cast<int64_t>(i)});
-      play(costs);
+      play(costs, &costs);
     }
     const int64_t factor = sizes_ && sizes_->vae ? sizes_->vae->temporal_factor : 4;
     result_.block_frames = static_cast<double>(plan.layout.block_frames * factor);
@@ -134,12 +151,12 @@ class Planning {
   }
 
   // Checked and simulated side by side, each from its own copy of the plan.
-  void play(const Costs& costs) {
+  void play(const Costs& costs, const WorkerCosts* shared = nullptr) {
     const PlanSpec& plan = shape_.plan;
     auto checked =
         std::async(std::launch::async, [this, &plan] { return check_made(plan, result_.sweeps); });
     PlanMaker maker(plan);
-    Simulator simulator(plan.mesh, costs, sink());
+    Simulator simulator(plan.mesh, costs, sink(shared));
     std::optional<Simulation> filled;  // when all blocks are in flight
     for (; !maker.done() && maker.sweep() < result_.sweeps; maker.next()) {
       if (result_.endless() && maker.sweep() == filled_after()) filled = simulator.result();
@@ -169,14 +186,28 @@ class Planning {
     result_.steady_block_s = seconds;
   }
 
-  EventSink sink() {
-    if (!options_.grid) return {};
-    return [this](const SimulatedEvent& e) {
+  EventSink sink(const WorkerCosts* shared) {
+    if (!options_.grid && result_.workers == 0) return {};
+    return [this, shared](const SimulatedEvent& e) {
       const auto* forward = std::get_if<Forward>(&e.instruction);
-      if (!forward || e.rank.value >= kGridRanks) return;
+      if (!forward) return;
+      if (shared) count_workers(*shared, e.rank, *forward);
+      if (!options_.grid || e.rank.value >= kGridRanks) return;
       if (static_cast<int64_t>(result_.visits.size()) < kMostVisits)
         result_.visits.push_back({e.rank.value, forward->block.value, e.begin_s, e.end_s});
     };
+  }
+
+  // A worker that is a rank's for a part of its time is busy with its tasks for that part of
+  // theirs.
+  void count_workers(const WorkerCosts& costs, RankId rank, const Forward& forward) {
+    for (const auto& [share, part] : costs.balanced(rank, costs.visit(forward)).workers) {
+      PlanWorker& worker = result_.per_worker[static_cast<size_t>(share.worker)];
+      worker.tasks += share.tasks;
+      worker.bytes += share.bytes;
+      worker.busy_s += part * share.seconds;
+      worker.hidden_s += part * share.seconds * share.hidden_share;
+    }
   }
 
   std::vector<StageUnits> equal_shares(int64_t stages) const {

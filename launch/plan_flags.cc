@@ -5,10 +5,11 @@ namespace longtake {
 void add_plan_flags(CLI::App* command, PlanOptions& p) {
   const char* const group = "Plan";
   const auto whole = CLI::Range(int64_t{1}, int64_t{1} << 20).description("");
-  command->add_option("--ranks", p.ranks, "ranks to plan for")
+  command
+      ->add_option("--ranks", p.ranks,
+                   "devices to plan for, attention workers among them (default: 1 and the workers)")
       ->type_name("N")
       ->check(whole)
-      ->capture_default_str()
       ->group(group);
   command
       ->add_option(

@@ -49,6 +49,7 @@ std::string head_text(const PlanResult& r) {
       layout.block_frames, layout.context_frames, name(r.plan.rule), r.plan.stagger, r.plan.steps,
       r.hardware, count(mesh.ranks(), "rank", "ranks"), count(mesh.stages, "stage", "stages"),
       count(mesh.branches, "branch", "branches"));
+  if (r.workers > 0) out += ", " + count(r.workers, "attention worker", "attention workers");
   if (r.videos() > 1) out += fmt::format("; {} such pipelines, a video each", r.videos());
   const int64_t unused = r.ranks - r.videos() * mesh.ranks();
   if (unused > 0) out += fmt::format("; {} of {} ranks not used", unused, r.ranks);
@@ -131,6 +132,30 @@ std::string links_text(const PlanResult& r) {
   return out + fmt::format("all links {}\n", bytes_text(bytes));
 }
 
+// Why so many, where it was asked, and what each has to do.
+std::string workers_text(const PlanResult& r) {
+  if (r.config.parallel.workers == 0) return "";
+  std::string out = fmt::format(
+      "\n{}: {}\n", count(r.workers, "attention worker", "attention workers"), r.reason);
+  if (r.workers == 0) return out;
+  if (r.alone_s > 0)
+    out += fmt::format("without workers, all devices as stages: {}\n", time_text(r, r.alone_s));
+  out += fmt::format("{:>8}  {:<24}{:>10}{:>12}{:>12}{:>9}{:>9}\n", "worker", "kind", "tasks",
+                     "bytes", "busy", "idle", "hidden");
+  const double all = std::max(r.simulation.makespan_s, 1e-300);
+  for (size_t i = 0; i < r.per_worker.size(); ++i) {
+    if (r.per_worker.size() > kShownRanks && i == kShownRanks - 4) {
+      out += fmt::format("{:>8}  {} more\n", "...", r.per_worker.size() - kShownRanks);
+      i = r.per_worker.size() - 4;
+    }
+    const PlanWorker& w = r.per_worker[i];
+    out += fmt::format("{:>8}  {:<24}{:>10}{:>12}{:>12}{:>7.1f} %{:>7.1f} %\n", i, w.kind, w.tasks,
+                       bytes_text(w.bytes), time_text(r, w.busy_s), 100 * (1 - w.busy_s / all),
+                       100 * w.hidden_share());
+  }
+  return out;
+}
+
 }  // namespace
 
 double PlanResult::frames_per_second() const {
@@ -140,7 +165,7 @@ double PlanResult::frames_per_second() const {
 }
 
 std::string to_text(const PlanResult& r) {
-  std::string out = head_text(r) + summary_text(r) + "\n" + ranks_text(r);
+  std::string out = head_text(r) + summary_text(r) + "\n" + ranks_text(r) + workers_text(r);
   const std::string links = links_text(r);
   if (!links.empty()) out += "\n" + links;
   for (const std::string& line : r.advice) out += "\n" + line + "\n";
@@ -174,6 +199,14 @@ std::string to_json(const PlanResult& r) {
                      {"messages", link.messages},
                      {"bytes", link.bytes},
                      {"busy", link.busy_s}});
+  Json workers = Json::array();
+  for (const PlanWorker& w : r.per_worker)
+    workers.push_back({{"kind", w.kind},
+                       {"tasks", w.tasks},
+                       {"bytes", w.bytes},
+                       {"busy", w.busy_s},
+                       {"idle_share", 1 - w.busy_s / s.makespan_s},
+                       {"hidden_share", w.hidden_share()}});
   const auto ranks = static_cast<double>(std::max<size_t>(1, s.ranks.size()));
   Json json{{"unit", r.slots ? "slots" : "s"},
             {"makespan", s.makespan_s},
@@ -186,6 +219,9 @@ std::string to_json(const PlanResult& r) {
             {"blocks_done", s.blocks},
             {"ranks", r.ranks},
             {"videos", r.videos()},
+            {"workers", r.workers},
+            {"reason", r.reason},
+            {"makespan_without_workers", r.alone_s > 0 ? Json(r.alone_s) : Json()},
             {"frames", r.frames},
             {"frames_per_second", r.slots ? Json() : Json(r.frames_per_second())},
             {"sweeps", r.sweeps},
@@ -196,6 +232,7 @@ std::string to_json(const PlanResult& r) {
             {"memory_bytes", r.memory_bytes},
             {"advice", r.advice},
             {"per_rank", per_rank},
+            {"per_worker", workers},
             {"links", links}};
   return json.dump(1) + "\n";
 }

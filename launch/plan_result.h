@@ -21,12 +21,23 @@ struct PlanRank {
   double weight_bytes = 0;
 };
 
+struct PlanWorker {
+  std::string kind;
+  int64_t tasks = 0;
+  double bytes = 0;                 // both ways
+  double busy_s = 0, hidden_s = 0;  // computing and moving; of that, behind work of the ranks
+  double hidden_share() const { return busy_s > 0 ? hidden_s / busy_s : 1; }
+};
+
 struct PlanResult {
   std::string model, hardware;  // names for people
   bool slots = false;           // unit: slots of the uniform schedule, else seconds
   RunConfig config;
   PlanSpec plan;
-  int64_t ranks = 0;        // asked for; mesh x videos are used
+  int64_t ranks = 0;  // asked for, without workers; mesh x videos are used
+  int64_t workers = 0;
+  std::string reason;       // why so many workers
+  double alone_s = 0;       // with no workers and all devices; 0: not looked at
   int64_t frames = 0;       // of video; endless: those of the blocks that were simulated
   double block_frames = 0;  // video frames of a block
   double memory_bytes = 0;  // of a rank; 0: not known
@@ -38,6 +49,7 @@ struct PlanResult {
   std::optional<double> steady_idle_share, steady_block_s;
   double planning_s = 0;  // making, checking and simulating
   std::vector<PlanRank> per_rank;
+  std::vector<PlanWorker> per_worker;
   std::vector<PlannedVisit> visits;  // for the grid
   std::vector<std::string> advice;
 

@@ -59,7 +59,7 @@ WorkerToken token_of(const std::string& text) {
 }  // namespace
 
 bool wants_workers(const RunConfig& config) {
-  return config.parallel.workers > 0 || config.parallel.accept_workers ||
+  return config.parallel.workers.value_or(1) > 0 || config.parallel.accept_workers ||
          config.parallel.serve_attention;
 }
 
@@ -108,7 +108,7 @@ void RankWorkers::start(int threads) {
   if (comm_.rank() != 0) return;
   write_address_file(file_, addresses_);
   const std::string count = std::to_string(threads);
-  for (int64_t i = 0; i < job_.config.parallel.workers; ++i) {
+  for (int64_t i = 0; i < job_.config.parallel.workers.value_or(0); ++i) {
     std::vector<std::string> words{"longtake",  "worker",
                                    "--connect", file_.string(),
                                    "--wait",    "0",
@@ -123,7 +123,7 @@ void RankWorkers::start(int threads) {
         ::posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, argv.data(), environ);
     if (error != 0)
       fail(ExitCode::error, "attention worker {} of {} cannot be started: {}", i,
-           job_.config.parallel.workers, std::strerror(error));
+           job_.config.parallel.workers.value_or(0), std::strerror(error));
     children_.push_back(child);
   }
   if (job_.config.parallel.accept_workers)

@@ -55,9 +55,9 @@ struct RunConfig {
 
   struct Parallel {
     std::optional<int64_t> branches, stages;
-    int64_t workers = 0;           // started by rank 0, on its host
-    bool accept_workers = false;   // from anywhere, while it runs
-    bool serve_attention = false;  // ranks compute for others while they wait
+    std::optional<int64_t> workers = 0;  // started by rank 0, on its host
+    bool accept_workers = false;         // from anywhere, while it runs
+    bool serve_attention = false;        // ranks compute for others while they wait
     TransportChoice transport = TransportChoice::automatic;
   } parallel;
 

@@ -66,6 +66,18 @@ struct EpilogueRows {
   int64_t rows, columns;
 };
 
+// y = the sum of weight[i] x[i], from left to right, of n elements each; 0 without any.
+struct WeightedRow {
+  static constexpr int kMost = 16;
+  const void* x[kMost];
+  RowType x_type;
+  float weight[kMost];
+  int count;
+  void* y;
+  RowType y_type;
+  int64_t n;
+};
+
 struct AttentionKernel;  // attention_kernel.h
 struct PeakKernel;       // peak.h
 
@@ -81,6 +93,7 @@ struct KernelTable {
                              int64_t n);
   void (*to_bf16)(const float* x, uint16_t* y, int64_t n);
   void (*to_f32)(const uint16_t* x, float* y, int64_t n);
+  void (*weighted_row)(const WeightedRow&);
   const AttentionKernel* attention;
   const PeakKernel* peak;
 };

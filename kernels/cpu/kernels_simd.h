@@ -17,6 +17,7 @@ void add_rows(const float* x, float* y, int64_t n);
 void linear_combination(const float* const* x, const float* weight, int count, float* y, int64_t n);
 void to_bf16(const float* x, uint16_t* y, int64_t n);
 void to_f32(const uint16_t* x, float* y, int64_t n);
+void weighted_row(const WeightedRow& r);
 
 extern const AttentionKernel kAttention;
 constexpr const AttentionKernel* attention_kernel() {

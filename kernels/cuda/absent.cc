@@ -3,6 +3,7 @@
 #include "kernels/base/error.h"
 #include "kernels/base/stream.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_merge.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/device_tiles.h"
 #include "kernels/cuda/elementwise.h"
@@ -114,6 +115,9 @@ void fill_zero(Tensor, Stream&) {
   absent();
 }
 void attention(const AttentionArgs&, Stream&) {
+  absent();
+}
+void merge_attention(const AttentionMergeArgs&, Stream&) {
   absent();
 }
 std::unique_ptr<Linear::Packed> pack_linear(ConstTensor, ConstTensor, DType, StreamRef) {

@@ -89,8 +89,13 @@ VisitShape CostModel::visit(const Forward& forward) const {
   return out;
 }
 
-double CostModel::forward_seconds(RankId rank, const Forward& forward) const {
-  const VisitShape shape = visit(forward);
+CostModel::Calls CostModel::attention_calls(RankId rank) const {
+  const StageUnits& own = units(rank);
+  const auto of = [](const UnitRange& range) { return units_in(range, SubLayer::self_attention); };
+  return {of(own.conditional), local_branches() == 1 ? 0 : of(own.unconditional)};
+}
+
+double CostModel::visit_seconds(RankId rank, const VisitShape& shape) const {
   double out = 0;
   for (const SubLayer part : parts)
     out += static_cast<double>(units_of(rank, part)) *
@@ -101,7 +106,7 @@ double CostModel::forward_seconds(RankId rank, const Forward& forward) const {
 // A message is copied into its buffer, and out of it.
 double CostModel::seconds(RankId rank, const Instruction& instruction) const {
   const auto copy = [&](double bytes) { return 2 * bytes / hardware_.memory_bandwidth; };
-  if (const auto* i = std::get_if<Forward>(&instruction)) return forward_seconds(rank, *i);
+  if (const auto* i = std::get_if<Forward>(&instruction)) return visit_seconds(rank, visit(*i));
   if (const auto* i = std::get_if<Embed>(&instruction))
     return embed_seconds(model_, tokens(i->block), hardware_);
   if (const auto* i = std::get_if<Head>(&instruction))

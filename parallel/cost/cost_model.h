@@ -38,13 +38,19 @@ class CostModel : public Costs {
   // What is small in large models: text keys, modulations, rotary tables, velocities.
   double table_bytes(RankId rank) const;
   VisitShape visit(const Forward& forward) const;
+  double visit_seconds(RankId rank, const VisitShape& visit) const;
+  // Self-attentions of a visit that the rank computes, by branch: the first of its own, and of the
+  // unconditional one where it computes both.
+  struct Calls {
+    int64_t first = 0, second = 0;
+  };
+  Calls attention_calls(RankId rank) const;
 
  private:
   const StageUnits& units(RankId rank) const;
   int64_t units_of(RankId rank, SubLayer part) const;  // of all branches that the rank computes
   int64_t tokens(BlockId block) const;
   int64_t local_branches() const;
-  double forward_seconds(RankId rank, const Forward& forward) const;
   double message_bytes(Payload payload, BlockId block) const;
   double block_bytes(BlockId block) const;  // latents, f32
   double decode_seconds(BlockId block) const;

@@ -101,6 +101,14 @@ double seconds(SubLayer part, const ModelShape& model, const VisitShape& visit,
          moved.elementwise / bandwidth + moved.operators * hardware.operator_s;
 }
 
+double core_attention_seconds(const ModelShape& model, const VisitShape& visit,
+                              const HardwareProfile& hardware) {
+  const double keys = traffic(SubLayer::self_attention, Sizes(model, visit)).keys;
+  return std::max(
+      flops(SubLayer::self_attention, model, visit).attention / hardware.attention_flops,
+      keys / hardware.memory_bandwidth);
+}
+
 double embed_seconds(const ModelShape& model, int64_t tokens, const HardwareProfile& hardware) {
   return patch_seconds(model, tokens, model.in_channels, hardware);
 }

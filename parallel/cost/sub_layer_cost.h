@@ -33,6 +33,10 @@ int64_t end_parameters(const ModelShape& model);
 double seconds(SubLayer part, const ModelShape& model, const VisitShape& visit,
                const HardwareProfile& hardware);
 
+// Of that, softmax(QK^T)V of a self-attention: what an attention worker can do.
+double core_attention_seconds(const ModelShape& model, const VisitShape& visit,
+                              const HardwareProfile& hardware);
+
 // Latents to tokens, and tokens to velocity.
 double embed_seconds(const ModelShape& model, int64_t tokens, const HardwareProfile& hardware);
 double head_seconds(const ModelShape& model, int64_t tokens, const HardwareProfile& hardware);

@@ -158,6 +158,7 @@ TEST_CASE("what this version does not have is refused, not ignored") {
   if (cuda::devices().empty())
     folder.check_refused(kGood, {"device cuda", "no GPU can be used"}, {"--device", "cuda"});
   folder.check_refused(kGood, {"parallel.workers"}, {"--workers", "2"});
+  folder.check_refused(kGood, {"parallel.workers", "found auto"}, {"--workers", "auto"});
   folder.check_refused(kGood, {"parallel.transport: ipc needs --device cuda"},
                        {"--device", "cpu", "--transport", "ipc"});
   folder.check_refused(kGood, {"offload: on is for GPUs"}, {"--device", "cpu", "--offload", "on"});

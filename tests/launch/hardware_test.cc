@@ -70,6 +70,47 @@ TEST_CASE("what is written is read again") {
   CHECK(parse_hardware(to_yaml(file), "again").name == file.name);
 }
 
+TEST_CASE("kinds of attention workers are an optional list") {
+  const std::string workers =
+      "overlap: 0\nworkers:\n"
+      "  - {name: small, count: 3, speed: 0.25, link_gb_per_s: 2, link_latency_us: 40}\n"
+      "  - {name: large, count: 1, speed: 2, link_gb_per_s: 8, link_latency_us: 5}\n";
+  const HardwareFile file = parse_hardware(kGood + workers, "small.yaml");
+  const HardwareProfile p = file.profile(DType::f32);
+
+  REQUIRE(p.workers.size() == 2);
+  CHECK(p.workers[0].name == "small");
+  CHECK(p.workers[0].count == 3);
+  CHECK(p.workers[0].speed == 0.25);
+  CHECK(p.workers[0].link_bandwidth == 2e9);
+  CHECK(p.workers[0].link_latency_s == doctest::Approx(40e-6));
+  CHECK(!p.workers[1].overlap);
+  CHECK(!p.overlap);
+  CHECK(parse_hardware(kGood, "small.yaml").profile(DType::f32).overlap);
+  CHECK(parse_hardware(kGood, "small.yaml").workers.empty());
+  CHECK(to_yaml(parse_hardware(to_yaml(file), "again")) == to_yaml(file));
+  CHECK(parse_hardware(to_yaml(file), "again").workers.size() == 2);
+}
+
+TEST_CASE("problems of a list of workers name the file and the line") {
+  const auto problems = [](const std::string& workers) {
+    return error_of([&] { parse_hardware(kGood + workers, "bad.yaml"); });
+  };
+
+  CHECK(mentions(problems("workers: 3\n"), "`workers`: expected a list of maps"));
+  CHECK(mentions(problems("workers: [a]\n"), "`workers`: expected a map"));
+  CHECK(mentions(problems("workers: [{name: a, count: 0, speed: 1}]\n"),
+                 "`count`: expected a whole number from 1 to 100000, found `0`"));
+  CHECK(mentions(problems("workers: [{name: a, count: 1, speed: 1}]\n"),
+                 "`link_gb_per_s` is missing"));
+  CHECK(mentions(problems("workers: [{nam: a}]\n"),
+                 "unknown key `nam`; the nearest known key is "
+                 "`name`"));
+  CHECK(mentions(problems("worker: 3\n"),
+                 "unknown key `worker`; the nearest known key is "
+                 "`workers`"));
+}
+
 TEST_CASE("a profile without rates of the precision is refused when it is used") {
   const HardwareFile file = parse_hardware(kGood, "small.yaml");
   const Error error = error_of([&] { file.profile(DType::bf16); });

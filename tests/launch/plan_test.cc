@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/call_program.h"
@@ -163,6 +164,74 @@ TEST_CASE("instructions as text") {
   const Outcome out = call("plan --text --rank 1 " + uniform(2, 2, 3, "aligned"));
   CHECK(out.text.starts_with("admit b0\nrecv tokens b0 s0 from r0\nforward b0 s0 publish tail\n"));
   CHECK(call("plan --text --rank 2 " + uniform(2, 2, 3, "aligned")).code == 2);
+}
+
+TEST_CASE("attention workers: as many as asked for, or as many as win") {
+  const std::string base = config("wan2.1-t2v-1.3b.yaml") + " --hardware h100 --frames 161 ";
+  const auto none = plan(base + "--ranks 3"), two = plan(base + "--ranks 5 --workers 2"),
+             few = plan(base + "--ranks 3 --workers auto"),
+             many = plan(base + "--ranks 16 --workers auto");
+
+  CHECK(none["workers"] == 0);
+  CHECK(none["per_worker"].empty());
+  CHECK(two["workers"] == 2);
+  CHECK(two["reason"] == "asked for");
+  CHECK(two["per_rank"].size() <= 3);
+  CHECK(two["makespan"] < none["makespan"]);
+  REQUIRE(two["per_worker"].size() == 2);
+  for (const auto& worker : two["per_worker"]) {
+    CHECK(worker["tasks"] > 0);
+    CHECK(worker["bytes"] > 1e9);
+    CHECK(worker["busy"] < two["makespan"]);
+    CHECK(worker["hidden_share"] > 0.9);
+  }
+  CHECK(few["workers"] == 0);
+  CHECK(few["makespan"] <= few["makespan_without_workers"].get<double>() * (1 + 1e-9));
+  CHECK(contains(few["reason"].get<std::string>(), "would take"));
+  // Five blocks keep ten ranks busy: the others have nothing better to do.
+  CHECK(many["workers"] > 0);
+  CHECK(many["makespan"] < 0.95 * many["makespan_without_workers"].get<double>());
+  CHECK(contains(many["reason"].get<std::string>(), "less than"));
+}
+
+TEST_CASE("attention workers in the text, and what is refused") {
+  const std::string base = "plan " + config("wan2.1-t2v-1.3b.yaml") + " --frames 161 ";
+  const Outcome out = call(base + "--hardware h100 --workers 1");
+
+  CHECK(out.code == 0);
+  CHECK(contains(out.text, "1 rank: 1 stage x 1 branch, 1 attention worker\n"));
+  CHECK(contains(out.text, "\n1 attention worker: asked for\nwithout workers, all devices"));
+  CHECK(contains(out.text, "like the ranks"));
+  CHECK(!contains(call(base + "--hardware h100").text, "attention worker"));
+  CHECK(contains(call(base + "--hardware h100 --workers auto").text,
+                 "0 attention workers: no device is left for a worker"));
+  const Outcome few = call(base + "--hardware h100 --ranks 2 --workers 2");
+  CHECK(few.code == 2);
+  CHECK(contains(few.text, "2 of 2 devices as workers leave 0 for stages"));
+  CHECK(call(base + "--hardware uniform --ranks 3 --workers 1").code == 2);
+  CHECK(call(base + "--hardware uniform --ranks 3 --workers auto").code == 0);
+  CHECK(call(base + "--hardware h100 --workers some").code == 2);
+}
+
+TEST_CASE("devices that can only be workers") {
+  const ScratchFolder scratch;
+  const auto file = scratch / "mixed.yaml";
+  std::ofstream(file) << "name: mixed\nmemory_gb: 80\nmemory_gb_per_s: 3000\nlink_gb_per_s: 100\n"
+                         "link_latency_us: 20\noperator_us: 4\n"
+                         "bf16: {linear_gflops: 680e3, attention_gflops: 650e3, conv_gflops: 4e5}\n"
+                         "workers:\n  - {name: a small card, count: 2, speed: 0.3, "
+                         "link_gb_per_s: 24, link_latency_us: 40}\n";
+  const std::string base = config("wan2.1-t2v-1.3b.yaml") + " --frames 161 --hardware '" +
+                           file.string() + "' --workers auto ";
+  const auto found = plan(base + "--ranks 4");
+  const Outcome none = call("plan " + base + "--ranks 2");
+
+  CHECK(found["stages"].get<int>() * found["branches"].get<int>() == 2);
+  CHECK(found["workers"] == 2);
+  CHECK(found["per_worker"][1]["kind"] == "a small card");
+  CHECK(found["makespan"] < found["makespan_without_workers"]);
+  CHECK(none.code == 2);
+  CHECK(contains(none.text, "2 of 2 devices can only be workers"));
 }
 
 TEST_CASE("bad input of plan") {

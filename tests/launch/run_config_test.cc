@@ -111,6 +111,17 @@ TEST_CASE("the resolved form reads back as itself") {
   CHECK(to_yaml(defaults.config).find("shift: auto") != std::string::npos);
 }
 
+TEST_CASE("as many attention workers as are best is another choice than none") {
+  const Read best = read("model: m\nprompt: p\nparallel: {workers: auto}\n");
+  const Read none = read("model: m\nprompt: p\n");
+
+  CHECK(!best.config.parallel.workers);
+  CHECK(none.config.parallel.workers == 0);
+  CHECK(to_yaml(best.config).find("workers: auto") != std::string::npos);
+  CHECK(!read(to_yaml(best.config)).config.parallel.workers);
+  CHECK(fingerprint(best.config) == fingerprint(none.config));
+}
+
 TEST_CASE("the fingerprint holds what shapes the latents and nothing else") {
   const std::string base = "model: m\nprompt: p\n";
   const std::string print = fingerprint(read(base).config);
