@@ -1,4 +1,5 @@
 // The rank's door over real sockets: who is let in, who is not and what they are told.
+#include "parallel/attention/slot_memory.h"
 #include "tests/attention/raw_worker.h"
 #include "tests/support/expect_error.h"
 
@@ -121,6 +122,84 @@ TEST_CASE("a payload connection needs the proof and a session that waits for it"
   });
   drive_until_ready(door, told);
   CHECK(told.get() == "payload connection: expected a session that waits for it, found none");
+}
+
+TEST_CASE("a payload connection is tied to its own session only") {
+  const WorkerToken token = random_token();
+  PairListener door(token, kNumerics, kTerms, false);
+  auto control = std::async(std::launch::async, [&, port = door.port()] {
+    SessionId session{};
+    Socket socket = RawWorker::enter(port, token, Purpose::control, session);
+    return std::pair(std::move(socket), session);
+  });
+  drive_until_ready(door, control);
+  const auto [socket, session] = control.get();
+  SessionId other = session;
+  other[0] ^= std::byte{1};
+
+  auto wrong = std::async(std::launch::async, [&, port = door.port()] {
+    return RawWorker::enter(port, token, Purpose::payload, other);
+  });
+  drive_until_ready(door, wrong);
+
+  CHECK(mentions(error_of([&] { (void)wrong.get(); }), "expected a session that waits for it"));
+}
+
+TEST_CASE("what comes right behind the handshake belongs to the link, at either end") {
+  const WorkerToken token = random_token();
+  Bytes beat;
+  append_message(beat, Heartbeat{77}, kTerms);
+
+  PairListener door(token, kNumerics, kTerms, false);
+  auto worker = std::async(std::launch::async,
+                           [&, port = door.port()] { return RawWorker(port, token, beat); });
+  auto joined = wait_joined(door);
+  REQUIRE(joined);
+  const RawWorker raw = worker.get();
+  CHECK(std::get<Heartbeat>(wait_messages(*joined->link, 1).at(0)).queued == 77);
+
+  uint16_t port = 0;
+  const Socket listener = listen_anywhere(port);
+  auto honest = connect_aside(port, token, hello());
+  std::string error;
+  REQUIRE(wait_for(listener, POLLIN, TestClock::now() + 20s));
+  const std::optional<Socket> control = accept_one(listener, error);
+  REQUIRE(control);
+  RankHandshake rank(token, kNumerics, {});
+  const auto region = SharedRegion::create(SlotMemory::bytes(kTerms));
+  REQUIRE(region);  // its nonce is zeros
+  while (rank.stage() != RankHandshake::Stage::settled) {
+    rank.receive(*read_frame(*control));
+    if (rank.stage() == RankHandshake::Stage::proved)
+      rank.welcome({kTerms, {}, region->path()}, Nonce{});
+    Bytes output = rank.take_output();
+    if (rank.stage() == RankHandshake::Stage::settled) append(output, beat);
+    send_all(*control, output);
+  }
+  const auto link = honest.get();
+  CHECK(link->shared_memory());
+  CHECK(std::get<Heartbeat>(wait_messages(*link, 1).at(0)).queued == 77);
+}
+
+TEST_CASE("sending to a closed socket is an error and raises no signal") {
+  uint16_t port = 0;
+  const Socket listener = listen_anywhere(port);
+  const Socket sender = RawWorker::dial(port);
+  std::string error;
+  REQUIRE(wait_for(listener, POLLIN, TestClock::now() + 20s));
+  {
+    const std::optional<Socket> accepted = accept_one(listener, error);
+    REQUIRE(accepted);
+  }
+  const auto end = TestClock::now() + 20s;
+  std::vector<std::string> errors;
+  while (errors.size() < 2 && TestClock::now() < end) {
+    const Transfer sent = sender.send(Bytes(100));
+    if (!sent.error.empty()) errors.push_back(sent.error);
+  }
+
+  REQUIRE(errors.size() == 2);
+  CHECK(errors[1] == "Broken pipe");
 }
 
 TEST_CASE("who does not prove the token in 5 s is told and closed, at any stage") {

@@ -43,9 +43,10 @@ inline std::string text_of(const std::optional<Frame>& frame) {
 struct RawWorker {
   Socket control, payload;
 
-  RawWorker(uint16_t port, const WorkerToken& token) {
+  // `early` goes out in one piece with the last frame of the handshake.
+  RawWorker(uint16_t port, const WorkerToken& token, const Bytes& early = {}) {
     SessionId session{};
-    control = enter(port, token, Purpose::control, session);
+    control = enter(port, token, Purpose::control, session, early);
     payload = enter(port, token, Purpose::payload, session);
   }
 
@@ -53,15 +54,17 @@ struct RawWorker {
     return connect_to("127.0.0.1", port, TestClock::now() + 20s);
   }
 
- private:
-  static Socket enter(uint16_t port, const WorkerToken& token, Purpose purpose,
-                      SessionId& session) {
+  // `session`: given with the purpose payload, found otherwise.
+  static Socket enter(uint16_t port, const WorkerToken& token, Purpose purpose, SessionId& session,
+                      const Bytes& early = {}) {
     Socket socket = dial(port);
     Opening opening{purpose, {}, session, hello()};
     fill_random(opening.nonce);
     WorkerHandshake handshake(token, opening);
-    const auto exchange = [&] {
-      send_all(socket, handshake.take_output());
+    const auto exchange = [&](const Bytes& behind = {}) {
+      Bytes output = handshake.take_output();
+      append(output, behind);
+      send_all(socket, output);
       const auto frame = read_frame(socket);
       if (!frame) fail(ExitCode::io, "raw worker: closed in the handshake");
       handshake.receive(*frame);
@@ -71,7 +74,7 @@ struct RawWorker {
     session = handshake.welcome().session;
     if (purpose == Purpose::payload) return socket;
     handshake.answer_memory(std::nullopt);
-    exchange();
+    exchange(early);
     return socket;
   }
 };
