@@ -20,9 +20,9 @@
 #include "launch/trace_file.h"
 #include "launch/transport_choice.h"
 #include "launch/work_device.h"
+#include "parallel/attention/worker_costs.h"
 #include "parallel/comm/comm.h"
 #include "parallel/comm/loopback_channel.h"
-#include "parallel/cost/cost_model.h"
 
 namespace longtake {
 
@@ -296,7 +296,8 @@ class Generation {
 
   void predict() {
     PredictedTrace trace(job_.plan.mesh.ranks());
-    const CostModel costs(job_.plan, job_.shape, job_.hardware, job_.stages);
+    const WorkerCosts costs(job_.plan, job_.shape, job_.hardware, job_.stages,
+                            worker_pool(job_.hardware, job_.config.parallel.workers.value_or(0)));
     const Simulation simulated =
         simulate(job_.plan, costs, {}, [&](const SimulatedEvent& e) { trace.add(e); });
     report_.predicted = predicted_of(simulated);
