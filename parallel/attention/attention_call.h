@@ -61,6 +61,9 @@ class AttentionCall {
   // How many pieces another thread copies to or from now: the call may not end before.
   int64_t copying = 0;
   bool offered = false;  // to workers
+  bool awaited = false;  // the rank needs the result now
+  double started_s = 0;  // when it was offered
+  double engaged_s = 0;  // State::engaged_s then
 
   AttentionTask task_of(const AttentionPiece& piece) const;
   void pack(const AttentionPiece& piece, std::byte* payload) const;

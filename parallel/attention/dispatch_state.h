@@ -1,6 +1,7 @@
 // What the rank's own thread and the dispatcher's thread share, under one mutex.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <list>
@@ -63,12 +64,15 @@ struct AttentionDispatcher::State {
   uint64_t next_task = 1;
   DispatchReport totals;
   double work_away = 0, work_hedged = 0;
-  Pace pace_here;  // of the rank's own pieces
+  Pace pace_here;                 // of the rank's own pieces
+  double engaged_s = 0;           // the rank spent in finish() so far
+  std::array<double, 2> own_s{};  // it works by itself between start() and finish(), by branch
   bool closing = false;
   int wake_fd = -1;
   std::thread thread;
 
   // The rank's thread.
+  void await(AttentionCall& call, double now);
   AttentionPiece* next_here(AttentionCall& call, AttentionCall*& of, int threads);
   AttentionPiece* late_piece(AttentionCall& call, double now);
   void compute_here(AttentionCall& call, AttentionPiece& piece, StreamRef stream, Lock& lock);
@@ -85,6 +89,7 @@ struct AttentionDispatcher::State {
   void on_message(WorkerPeer& peer, const AttentionTask&);
   bool dispatch(WorkerPeer& peer);
   bool fits(WorkerPeer& peer, AttentionCall& call, AttentionPiece& piece);
+  double spare_s(const AttentionCall& call) const;
   void send(WorkerPeer& peer, int slot, AttentionCall& call, AttentionPiece& piece, bool trial,
             Lock& lock);
   void take_answer(WorkerPeer& peer, WorkerPeer::Slot& slot, int number, Lock& lock);

@@ -101,6 +101,8 @@ AttentionExchange::Call AttentionDispatcher::start(const AttentionArgs& args,
   call.stage(stream);
   lock.lock();
   call.offered = true;
+  call.started_s = State::now();
+  call.engaged_s = s.engaged_s;
   lock.unlock();
   s.wake();
   return call.id();
@@ -113,6 +115,8 @@ void AttentionDispatcher::finish(Call id, StreamRef stream) {
                                   [&](const AttentionCall& call) { return call.id() == id; });
   LT_CHECK(found != s.calls.end(), "attention call {} is not under way", id);
   AttentionCall& call = *found;
+  const double entered = State::now();
+  s.await(call, entered);
   while (call.left() > 0 || call.copying > 0) {
     AttentionCall* of = nullptr;
     AttentionPiece* piece = s.next_here(call, of, stream.pool().threads());
@@ -128,7 +132,19 @@ void AttentionDispatcher::finish(Call id, StreamRef stream) {
   lock.unlock();
   call.unstage(stream);
   lock.lock();
+  s.engaged_s += State::now() - entered;
   s.calls.erase(found);
+}
+
+// What the rank had to do by itself since start(), as the next calls of this branch will find it.
+void AttentionDispatcher::State::await(AttentionCall& call, double now) {
+  constexpr double kNewest = 0.25;
+  if (call.offered) {
+    double& own = own_s[call.key().branch % own_s.size()];
+    const double found = now - call.started_s - (engaged_s - call.engaged_s);
+    own += kNewest * (std::max(0.0, found) - own);
+  }
+  call.awaited = true;
 }
 
 // The last piece that waits, of this call first; of a large one only the last rows, so that a

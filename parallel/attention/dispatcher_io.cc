@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "parallel/attention/balance.h"
 #include "parallel/attention/dispatch_state.h"
 
 namespace longtake {
@@ -208,25 +209,31 @@ bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
   return false;
 }
 
-// Would the worker be done before the rank and the others are with what is left? Cuts the piece
-// when a part of it would be.
+// Seconds that the rank will still work by itself before it asks for this call.
+double AttentionDispatcher::State::spare_s(const AttentionCall& call) const {
+  if (call.awaited) return 0;
+  return std::max(0.0, own_s[call.key().branch % own_s.size()] - (now() - call.started_s));
+}
+
+// A worker's piece, behind what it already has, is to end when 7/8 of the time are over that the
+// rank needs for its own work and for all that would be left for it. Cuts the piece when only a
+// part of it would: the smaller what is left, the smaller the parts.
 bool AttentionDispatcher::State::fits(WorkerPeer& peer, AttentionCall& call,
                                       AttentionPiece& piece) {
-  constexpr double kLeastPart = 0.25;
+  constexpr int64_t kParts = 8;  // of a head, at most
   if (!peer.health.pace().known() || !pace_here.known()) return true;
   double waiting = 0;
   for (AttentionCall& c : calls)
     for (const AttentionPiece& p : c.pieces())
-      if (p.state == PieceState::waiting) waiting += c.work(p.queries);
-  // The rank has at least as much to do besides, until it asks for this.
-  const double here_s = 2 * waiting * pace_here.mean();
-  const double there = peer.work_there(), work = call.work(piece.queries);
-  const double room = here_s / peer.health.pace().mean() - there;
-  if (room >= work) return true;
-  const int64_t rows = static_cast<int64_t>(room / work * static_cast<double>(piece.queries)) /
+      if (c.offered && p.state == PieceState::waiting) waiting += c.work(p.queries);
+  const double here = planned_end * pace_here.mean(), there = peer.health.pace().mean();
+  const double most =
+      (planned_end * spare_s(call) + waiting * here - peer.work_there() * there) / (there + here);
+  const double work = call.work(piece.queries);
+  if (most >= work) return true;
+  const int64_t rows = static_cast<int64_t>(most / work * static_cast<double>(piece.queries)) /
                        AttentionCall::kRows * AttentionCall::kRows;
-  if (rows < static_cast<int64_t>(kLeastPart * static_cast<double>(call.queries())) || rows == 0)
-    return false;
+  if (rows <= 0 || rows * kParts < std::min(piece.queries * kParts, call.queries())) return false;
   call.cut(piece, piece.queries - rows);
   return true;
 }
