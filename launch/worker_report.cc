@@ -54,6 +54,10 @@ nlohmann::ordered_json json_of(const DispatchReport& r) {
           {"pieces_here", r.pieces_here},
           {"pieces_away", r.pieces_away},
           {"refused", r.refused},
+          {"planned_s", r.planned_s},
+          {"planned_alone_s", r.planned_alone_s},
+          {"plan_changes", r.plan_changes},
+          {"error", r.error},
           {"redispatch_s", redispatch_s},
           {"redispatch_p50_s", percentile(redispatch_s, 0.5)},
           {"redispatch_p99_s", percentile(redispatch_s, 0.99)},
@@ -66,6 +70,10 @@ DispatchReport dispatch_report_of(const nlohmann::json& json) {
   r.pieces_here = json.at("pieces_here");
   r.pieces_away = json.at("pieces_away");
   r.refused = json.at("refused");
+  r.planned_s = json.at("planned_s");
+  r.planned_alone_s = json.at("planned_alone_s");
+  r.plan_changes = json.at("plan_changes");
+  r.error = json.at("error");
   for (const double seconds : json.at("redispatch_s").get<std::vector<double>>())
     r.redispatches.push_back({0, seconds});
   for (const auto& from : json.at("workers")) {
@@ -100,6 +108,10 @@ std::string to_text(const DispatchReport& r, int rank) {
     out += fmt::format("; {} asked again, p50 {:.1f} ms, p99 {:.1f} ms", again_s.size(),
                        1e3 * percentile(again_s, 0.5), 1e3 * percentile(again_s, 0.99));
   out += "\n";
+  if (!r.error.empty()) out += fmt::format("  workers were given up: {}\n", r.error);
+  if (r.planned_s > 0)
+    out += fmt::format("  a layer, from measured times: {:.1f} ms with workers, {:.1f} ms alone\n",
+                       1e3 * r.planned_s, 1e3 * r.planned_alone_s);
   for (const WorkerReport& w : r.workers)
     out += fmt::format(
         "  {}: {} tasks, {:.1f} MB out, {:.1f} MB back{}, busy {:.2f} s, {:.1f} % hidden, {} late, "

@@ -48,6 +48,7 @@ class AttentionCall {
   int64_t head_dim() const { return args_.q.dim(2); }
   int64_t queries() const { return args_.q.dim(0); }
   int64_t keys() const { return keys_; }
+  DType dtype() const { return args_.q.dtype; }
   // Of a piece: query rows x keys x head size.
   double work(int64_t queries) const {
     return static_cast<double>(queries) * static_cast<double>(keys_ * head_dim());

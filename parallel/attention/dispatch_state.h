@@ -11,6 +11,7 @@
 
 #include "parallel/attention/attention_call.h"
 #include "parallel/attention/dispatcher.h"
+#include "parallel/attention/quota.h"
 
 namespace longtake {
 
@@ -43,6 +44,7 @@ struct WorkerPeer {
   };
   std::vector<Slot> slots;
   std::optional<Trial> trial;
+  MeasuredWorker measured;
   double next_heartbeat_s = 0;
   bool available = true;
 
@@ -67,6 +69,9 @@ struct AttentionDispatcher::State {
   Pace pace_here;                 // of the rank's own pieces
   double engaged_s = 0;           // the rank spent in finish() so far
   std::array<double, 2> own_s{};  // it works by itself between start() and finish(), by branch
+  Quota quota;
+  int64_t next_plan = 0;                                  // at so many calls
+  std::array<std::optional<MeasuredCall>, 2> last_calls;  // by branch
   bool closing = false;
   int wake_fd = -1;
   std::thread thread;
@@ -87,6 +92,10 @@ struct AttentionDispatcher::State {
   void on_message(WorkerPeer& peer, const Heartbeat& heartbeat);
   void on_message(WorkerPeer& peer, const Goodbye&);
   void on_message(WorkerPeer& peer, const AttentionTask&);
+  void replan();
+  void take_measure(WorkerPeer& peer, const WorkerPeer::Slot& slot, const AttentionAnswer& answer,
+                    double taken_s);
+  AttentionPiece* first_waiting(AttentionCall& call, const WorkerPeer& peer);
   bool dispatch(WorkerPeer& peer);
   bool fits(WorkerPeer& peer, AttentionCall& call, AttentionPiece& piece);
   double spare_s(const AttentionCall& call) const;

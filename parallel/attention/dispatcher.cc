@@ -143,6 +143,9 @@ void AttentionDispatcher::State::await(AttentionCall& call, double now) {
     double& own = own_s[call.key().branch % own_s.size()];
     const double found = now - call.started_s - (engaged_s - call.engaged_s);
     own += kNewest * (std::max(0.0, found) - own);
+    last_calls[call.key().branch % own_s.size()] =
+        MeasuredCall{own,          call.queries(),  call.keys(),
+                     call.heads(), call.head_dim(), static_cast<int64_t>(size_bytes(call.dtype()))};
   }
   call.awaited = true;
 }
@@ -259,6 +262,11 @@ void AttentionDispatcher::State::under_way(AttentionPiece& piece) {
 DispatchReport AttentionDispatcher::report() const {
   const std::lock_guard lock(state_->mutex);
   DispatchReport out = state_->totals;
+  if (const auto& plan = state_->quota.last()) {
+    out.planned_s = plan->seconds;
+    out.planned_alone_s = plan->alone_s;
+    out.plan_changes = state_->quota.changes();
+  }
   for (const WorkerPeer& peer : state_->peers) {
     WorkerReport worker = peer.counts;
     worker.state = peer.health.state();

@@ -23,6 +23,7 @@ struct DispatchRules {
   double least_work = 1e7;     // query rows x keys of a head below which it is not sent
   double hedged_share = 0.05;  // of the work of workers, that may be computed twice when late
   int64_t trial_every = 1000;  // of the tasks is computed here as well, and compared
+  int64_t replan_calls = 128;  // after so many the order of asking is planned anew
   double close_s = 1.0;        // to say goodbye
 };
 
@@ -49,6 +50,10 @@ struct DispatchReport {
   int64_t calls = 0, pieces_here = 0, pieces_away = 0;
   int64_t refused = 0;  // connections
   std::vector<Redispatch> redispatches;
+  // What the last plan from measured times says of a layer, in all branches; 0: there was none.
+  double planned_s = 0, planned_alone_s = 0;
+  int64_t plan_changes = 0;
+  std::string error;  // what ended handing out work before the end of the run
 };
 
 class AttentionDispatcher : public AttentionExchange {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "parallel/attention/balance.h"
 #include "parallel/attention/dispatch_state.h"
@@ -31,7 +32,17 @@ void AttentionDispatcher::State::run() {
       const Lock lock(mutex);
       if (closing) break;
     }
-    serve_once();
+    try {
+      serve_once();
+    } catch (const std::exception& e) {
+      // Without this thread the rank goes on alone.
+      const Lock lock(mutex);
+      totals.error = e.what();
+      for (WorkerPeer& peer : peers)
+        if (peer.link) lose(peer, "handing out work has ended");
+      door.reset();
+      return;
+    }
   }
   say_goodbye();
 }
@@ -58,6 +69,7 @@ void AttentionDispatcher::State::serve_once() {
   }
   for (WorkerPeer& peer : peers)
     if (peer.link) serve(peer);
+  replan();
   // Everyone gets one piece before anyone gets another.
   for (bool sent = true; sent;) {
     sent = false;
@@ -128,6 +140,7 @@ void AttentionDispatcher::State::on_message(WorkerPeer& peer, const AttentionAns
     const bool whole = payload_checksum(payload, bytes) == answer.checksum;
     lock.lock();
     if (!whole) return lose(peer, "an answer with a wrong checksum");
+    take_measure(peer, *slot, answer, taken);
     // Others were in the queue before it; copying it there and back counts.
     peer.health.answered(std::max(taken - static_cast<double>(answer.queue_s), 1e-9), slot->work);
     return take_answer(peer, *slot, answer.slot, lock);
@@ -176,6 +189,45 @@ void AttentionDispatcher::State::take_answer(WorkerPeer& peer, WorkerPeer::Slot&
   changed.notify_all();
 }
 
+void AttentionDispatcher::State::take_measure(WorkerPeer& peer, const WorkerPeer::Slot& slot,
+                                              const AttentionAnswer& answer, double taken_s) {
+  const double kernel_s = static_cast<double>(answer.kernel_s);
+  MeasuredWorker& m = peer.measured;
+  m.id = static_cast<int>(peer.index);
+  m.work += slot.work;
+  m.kernel_s += kernel_s;
+  m.bytes += static_cast<double>(slot.asked.payload_bytes() + answer.payload_bytes);
+  m.transfer_s += std::max(0.0, taken_s - kernel_s - static_cast<double>(answer.queue_s));
+}
+
+void AttentionDispatcher::State::replan() {
+  const Lock lock(mutex);
+  if (totals.calls < next_plan || !pace_here.known()) return;
+  next_plan = totals.calls + rules.replan_calls;
+  std::vector<MeasuredCall> branches;
+  for (const auto& call : last_calls)
+    if (call) branches.push_back(*call);
+  std::vector<MeasuredWorker> workers;
+  for (const WorkerPeer& peer : peers)
+    if (peer.link && peer.health.trusted()) workers.push_back(peer.measured);
+  quota.plan(branches, pace_here.mean(), workers);
+}
+
+// The first piece that waits, of the heads that are planned for this worker first.
+AttentionPiece* AttentionDispatcher::State::first_waiting(AttentionCall& call,
+                                                          const WorkerPeer& peer) {
+  const auto order = [&](const AttentionPiece& piece) {
+    const bool own = quota.gives(call.key().branch, piece.head, static_cast<int>(peer.index));
+    return std::tuple(!own, piece.head, piece.first_query);
+  };
+  AttentionPiece* first = nullptr;
+  for (AttentionPiece& piece : call.pieces())
+    if (piece.state == PieceState::waiting && !piece.only_here &&
+        (!first || order(piece) < order(*first)))
+      first = &piece;
+  return first;
+}
+
 // Takes the first piece that waits, or as many of its rows as this worker can be expected to have
 // done before the same layer's next attention begins. False: nothing was sent.
 bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
@@ -188,14 +240,9 @@ bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
     return false;
   for (AttentionCall& call : calls) {
     if (!call.offered) continue;
-    AttentionPiece* first = nullptr;
-    for (AttentionPiece& piece : call.pieces())
-      if (piece.state == PieceState::waiting && !piece.only_here &&
-          (!first ||
-           std::pair(piece.head, piece.first_query) < std::pair(first->head, first->first_query)))
-        first = &piece;
+    AttentionPiece* first = first_waiting(call, peer);
     if (!first) continue;
-    if (!trial && !fits(peer, call, *first)) continue;
+    if (!trial && (quota.no_workers() || !fits(peer, call, *first))) continue;
     const AttentionTask task = call.task_of(*first);
     const PairTerms& terms = peer.link->terms();
     if (task.payload_bytes() > terms.task_bytes || task.answer_bytes() > terms.answer_bytes) {

@@ -50,6 +50,16 @@ for precision in f32 bf16; do
     done
   done
 done
+# Ranks that compute for each other while they wait, without and with workers beside them.
+for setting in "2" "3" "4 --branches 2" "2 --workers 1" "2 --transport loopback --stages 2 --branches 1"; do
+  rm -rf "$run"
+  read -r ranks flags <<<"$setting"
+  [[ $flags != *loopback* ]] || ranks=1
+  # shellcheck disable=SC2086
+  generate "$ranks" "${small[@]}" --precision bf16 --serve-attention on $flags || { cat "$folder/log"; exit 1; }
+  check "ranks serve each other: $setting"
+done
+
 [ $away -gt 0 ] || fail "the workers got nothing to do"  # in one run a worker may come too late
 if pgrep -f "worker --connect $address" >/dev/null; then fail "workers outlive their run"; fi
 
