@@ -68,7 +68,8 @@ class Generation {
         threads_(options.threads > 0 ? options.threads : shared_threads(config)),
         job_(make_job(
             config, comm,
-            {loopback_ > 0 ? loopback_ : comm.ranks(), on_node_, threads_, choose_threads(0)},
+            {loopback_ > 0 ? loopback_ : comm.ranks(), on_node_, threads_, choose_threads(0),
+             std::max(0, devices_here(config.device, threads_) - on_node_)},
             options.hardware)),
         limits_(start_, config.checkpoint.maxh, job_end(options)) {
     report_.ranks = static_cast<int>(job_.plan.mesh.ranks());
@@ -119,6 +120,12 @@ class Generation {
            "parallel.transport: loopback makes ranks in one process, without mpirun");
     return static_cast<int>(config.parallel.stages.value_or(1) *
                             config.parallel.branches.value_or(1));
+  }
+
+  // GPUs, or shares of the cores as large as a rank's.
+  static int devices_here(DeviceChoice device, int threads) {
+    return device == DeviceChoice::cuda ? static_cast<int>(cuda::devices().size())
+                                        : choose_threads(0) / threads;
   }
 
   // Workers that are started here have cores too.

@@ -6,9 +6,11 @@
 
 #include "launch/calibrate.h"
 #include "launch/input_digest.h"
+#include "launch/log.h"
 #include "launch/machine.h"
 #include "launch/memory_need.h"
 #include "launch/offload_choice.h"
+#include "launch/plan_workers.h"
 #include "launch/precomputed.h"
 #include "launch/version.h"
 #include "launch/work_device.h"
@@ -128,6 +130,26 @@ HardwareProfile share_hardware(const Job& job, Comm& comm, const JobRanks& ranks
   return out;
 }
 
+// `workers: auto`: as many of the spare devices of rank 0's node as make the run faster.
+int64_t choose_workers(const Job& job, Comm& comm, const JobRanks& ranks) {
+  int64_t best = 0;
+  if (comm.rank() == 0) {
+    const auto seconds = [&](int64_t workers) {
+      return split_seconds({job.plan.mesh, workers}, job.plan, job.shape, job.hardware);
+    };
+    const double alone = seconds(0);
+    double least = (1 - worth_workers) * alone;
+    for (int64_t workers = 1; workers <= ranks.spare; ++workers)
+      if (const double s = seconds(workers); s < least) best = workers, least = s;
+    if (ranks.spare == 0)
+      log_info("workers: auto starts none, there is no spare device beside the ranks");
+    else
+      log_info("workers: auto starts {} of {} possible: {:.1f} s instead of {:.1f} s expected",
+               best, ranks.spare, best > 0 ? least : alone, alone);
+  }
+  return std::stoll(comm.broadcast(std::to_string(best)));
+}
+
 void refuse_other_size(const Mesh& mesh, int64_t ranks) {
   if (mesh.ranks() != ranks)
     fail(ExitCode::usage, "parallel: {} stages x {} branches need {} ranks, this job has {}",
@@ -209,6 +231,7 @@ Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
   check_spec(job.plan);
   job.stages = split_layers(job.plan, job.shape, job.hardware);
   check_memory(job, comm);
+  if (!job.config.parallel.workers) job.config.parallel.workers = choose_workers(job, comm, ranks);
   job.offload = choose_offload(job, comm, ranks.on_node);
   return job;
 }

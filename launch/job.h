@@ -46,6 +46,7 @@ struct JobRanks {
   int on_node = 1;    // of them, that share this node's memory
   int threads = 1;    // of each
   int cores = 1;      // that the last rank may use when nobody needs them any more
+  int spare = 0;      // devices of rank 0's node that no rank uses: workers may
 };
 
 // `hardware`: a profile's name or file; empty: rank 0 measures a moment. Fails on every rank when

@@ -196,6 +196,10 @@ void OptionParser::add_worker() {
                    "seconds to wait for a run that is still starting (default 60)")
       ->type_name("S")
       ->check(CLI::Range(0.0, 1e9).description(""));
+  command->add_option("--gpu", out_.worker.gpu, "which GPU of this host (default 0)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024).description(""))
+      ->group("Machine");
   command->add_option("--device", settings_["device"], "auto, cpu or cuda: as the run's ranks")
       ->type_name("NAME")
       ->group("Machine");

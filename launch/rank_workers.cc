@@ -114,6 +114,7 @@ void RankWorkers::start(int threads) {
                                    "--wait",    "0",
                                    "--threads", count,
                                    "--device",  find_setting("device")->get(job_.config),
+                                   "--gpu",     std::to_string(comm_.ranks_on_node() + i),
                                    "--quiet"};
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());

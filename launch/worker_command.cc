@@ -68,7 +68,7 @@ int run_worker_command(const WorkerOptions& options) {
   catch_stop_signals();
   const DeviceChoice device = choose_device(options.device);
   ThreadPool pool(choose_threads(options.threads));
-  WorkDevice work(device, 0, pool);
+  WorkDevice work(device, options.gpu, pool);
   const WorkerHello hello{attention_numerics(device), host_name(), ::getpid(), random_number()};
   const auto wait =
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.wait_s));

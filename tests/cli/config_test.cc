@@ -157,8 +157,8 @@ TEST_CASE("what this version does not have is refused, not ignored") {
 
   if (cuda::devices().empty())
     folder.check_refused(kGood, {"device cuda", "no GPU can be used"}, {"--device", "cuda"});
-  folder.check_refused(kGood, {"parallel.workers"}, {"--workers", "2"});
-  folder.check_refused(kGood, {"parallel.workers", "found auto"}, {"--workers", "auto"});
+  folder.check_refused(kGood, {"--workers", "from 0 to 100000", "or auto"}, {"--workers", "-2"});
+  folder.check_refused(kGood, {"--accept-workers", "off, on"}, {"--accept-workers", "maybe"});
   folder.check_refused(kGood, {"parallel.transport: ipc needs --device cuda"},
                        {"--device", "cpu", "--transport", "ipc"});
   folder.check_refused(kGood, {"offload: on is for GPUs"}, {"--device", "cpu", "--offload", "on"});
