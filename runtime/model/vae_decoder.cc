@@ -67,29 +67,33 @@ VaeDecoder::VaeDecoder(const Weights& weights, const VaeConfig& config, DType co
                        StreamRef stream)
     : config_(config), pool_(stream.device()) {
   if (!stream.on_gpu()) compute = DType::f32;
+  // Every layer rounded to bf16 puts pictures 3.1e-2 (relative L2) from the reference; what comes
+  // before the last two enlargements is less than half of the work, and in f32 leaves 1.5e-2.
+  constexpr DType early = DType::f32;
   const auto levels = static_cast<int64_t>(config.dim_mult.size());
   std::vector<int64_t> dims{config.decoder_base_dim * config.dim_mult.back()};
   for (int64_t i = levels; i-- > 0;)
     dims.push_back(config.decoder_base_dim * config.dim_mult[static_cast<size_t>(i)]);
   post_quant_ =
       weights.linear("post_quant_conv", config.z_dim, config.z_dim, true, DType::f32, stream);
-  conv_in_ = CausalConv(weights, "decoder.conv_in", {dims[0], config.z_dim, 3, 3, 3}, compute,
-                        slots_, stream);
-  mid_.emplace(weights, "decoder.mid_block", dims[0], compute, slots_, stream);
+  conv_in_ = CausalConv(weights, "decoder.conv_in", {dims[0], config.z_dim, 3, 3, 3}, early, slots_,
+                        stream);
+  mid_.emplace(weights, "decoder.mid_block", dims[0], early, slots_, stream);
   for (int64_t i = 0; i < levels; ++i) {
     Level level;
     const std::string prefix = "decoder.up_blocks." + std::to_string(i);
+    const DType of_level = 2 * i < levels ? early : compute;
     // In the plain VAE the upsampler before has halved the channels.
     level.in = dims[static_cast<size_t>(i)] / (!config.residual && i > 0 ? 2 : 1);
     level.out = dims[static_cast<size_t>(i + 1)];
     for (int64_t r = 0; r <= config.res_blocks; ++r)
       level.blocks.emplace_back(weights, prefix + ".resnets." + std::to_string(r),
-                                r == 0 ? level.in : level.out, level.out, compute, slots_, stream);
+                                r == 0 ? level.in : level.out, level.out, of_level, slots_, stream);
     if (i + 1 < levels) {
       level.temporal = config.temporal_downsample[static_cast<size_t>(levels - 2 - i)];
       level.up.emplace(weights, prefix + (config.residual ? ".upsampler" : ".upsamplers.0"),
                        level.out, config.residual ? level.out : level.out / 2, level.temporal,
-                       compute, slots_, stream);
+                       of_level, slots_, stream);
     }
     levels_.push_back(std::move(level));
   }

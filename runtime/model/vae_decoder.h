@@ -35,7 +35,8 @@ double decode_bytes(const VaeConfig& config, int64_t h, int64_t w);
 
 class VaeDecoder {
  public:
-  // compute: of convolutions and attention, f32 or bf16; on the CPU it is f32 whatever is asked.
+  // compute: of the convolutions of the larger pictures, f32 or bf16; the others, and on the CPU
+  // all of them, are f32 whatever is asked.
   VaeDecoder(const Weights& weights, const VaeConfig& config, DType compute, StreamRef stream);
 
   // Receives frames f32 [height, width, 3] in [-1, 1], in order.
