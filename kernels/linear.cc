@@ -18,15 +18,34 @@ Linear::Linear(ConstTensor weight, ConstTensor bias, DType compute, StreamRef st
     : in_(weight.dim(1)), out_(weight.dim(0)), compute_(compute) {
   LT_CHECK(weight.rank() == 2 && weight.dense(),
            "linear: expected a dense weight [out, in], found {}", weight.shape.text());
-  LT_CHECK(compute == DType::f32 || compute == DType::bf16, "linear: cannot compute in {}",
-           name(compute));
-  LT_CHECK(!bias || bias.numel() == out_, "linear: expected a bias [{}], found {}", out_,
-           bias.shape.text());
+  check(bias);
   if (stream.on_gpu()) {
     packed_ = cuda::pack_linear(weight, bias, compute, stream);
     return;
   }
-  packed_ = cpu::pack_linear(weight, compute, stream);
+  const size_t row_bytes = static_cast<size_t>(in_) * size_bytes(weight.dtype);
+  const auto row = [&](int64_t first, int64_t, void*) -> const void* {
+    return static_cast<const char*>(weight.data) + static_cast<size_t>(first) * row_bytes;
+  };
+  pack({out_, in_, weight.dtype, row}, bias, stream);
+}
+
+Linear::Linear(const RowSource& weight, ConstTensor bias, DType compute, StreamRef stream)
+    : in_(weight.columns), out_(weight.rows), compute_(compute) {
+  LT_CHECK(!stream.on_gpu(), "linear: rows are packed on the host only");
+  check(bias);
+  pack(weight, bias, stream);
+}
+
+void Linear::check(ConstTensor bias) const {
+  LT_CHECK(compute_ == DType::f32 || compute_ == DType::bf16, "linear: cannot compute in {}",
+           name(compute_));
+  LT_CHECK(!bias || bias.numel() == out_, "linear: expected a bias [{}], found {}", out_,
+           bias.shape.text());
+}
+
+void Linear::pack(const RowSource& weight, ConstTensor bias, StreamRef stream) {
+  packed_ = cpu::pack_linear(weight, compute_, stream);
   if (!bias) return;
   bias_ = OwnedTensor(DType::f32, {out_});
   convert(bias, bias_, stream);

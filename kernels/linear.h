@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -12,6 +13,14 @@
 namespace longtake {
 
 enum class Activation { none, gelu_tanh, silu };
+
+// A dense matrix [rows, columns] of f32, bf16 or f16 on the host that arrives piece by piece.
+struct RowSource {
+  int64_t rows, columns;
+  DType dtype;
+  // Rows [first, first + n): read into `room`, or where they already lie. Threads call it together.
+  std::function<const void*(int64_t first, int64_t n, void* room)> read;
+};
 
 // A packed weight matrix [out, in] and its bias. Compute dtype f32 or bf16, accumulation in f32.
 class Linear {
@@ -24,6 +33,8 @@ class Linear {
   Linear();
   // weight [out, in] and bias [out] (or empty) of dtype f32, bf16 or f16, on the host.
   Linear(ConstTensor weight, ConstTensor bias, DType compute, StreamRef stream);
+  // On the host. Every row is read once, straight before it is packed.
+  Linear(const RowSource& weight, ConstTensor bias, DType compute, StreamRef stream);
   ~Linear();
   Linear(Linear&&) noexcept;
   Linear& operator=(Linear&&) noexcept;
@@ -36,6 +47,9 @@ class Linear {
   const float* bias() const;  // [out] or null; on the device
 
  private:
+  void check(ConstTensor bias) const;
+  void pack(const RowSource& weight, ConstTensor bias, StreamRef stream);
+
   int64_t in_ = 0, out_ = 0;
   DType compute_ = DType::f32;
   std::unique_ptr<Packed> packed_;

@@ -4,48 +4,13 @@
 
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/product_simd.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/units_simd.h"
 
 namespace longtake::cpu::LT_ISA_NS {
 namespace {
 
-// How elements become units. `rounded` is bf16 data computed in f32 with the same rounding of the
-// probabilities as `pairs`.
-enum class Mode { exact, rounded, pairs };
-
 LT_INLINE int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
-}
-
-typedef float vf_of_halves __attribute__((vector_size(kWidth * 4), aligned(2), may_alias));
-
-template <class T>
-LT_INLINE vf load_part(const T* p, int64_t n) {
-  T lane[kWidth] = {};
-  for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
-  return load(lane);
-}
-
-template <class T>
-LT_INLINE vf load_up_to(const T* p, int64_t n) {
-  return n >= kWidth ? load(p) : load_part(p, n);
-}
-
-// Units [unit, unit + kWidth) of a row for a product along the row; zeros behind its end.
-template <Mode mode>
-LT_INLINE vf row_units(const void* row, int64_t unit, int64_t head_dim) {
-  if constexpr (mode == Mode::exact) {
-    return load_up_to(static_cast<const float*>(row) + unit, head_dim - unit);
-  } else if constexpr (mode == Mode::rounded) {
-    return load_up_to(static_cast<const uint16_t*>(row) + unit, head_dim - unit);
-  } else {
-    const uint16_t* p = static_cast<const uint16_t*>(row) + 2 * unit;
-    const int64_t n = head_dim - 2 * unit;
-    if (n >= 2 * kWidth) return *reinterpret_cast<const vf_of_halves*>(p);
-    uint16_t lane[2 * kWidth] = {};
-    for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
-    return *reinterpret_cast<const vf_of_halves*>(lane);
-  }
 }
 
 // Columns [column, column + kWidth) of row k (pairs: rows 2k and 2k + 1) for a product across rows.
@@ -63,31 +28,6 @@ LT_INLINE vf column_units(const void* const* rows, int64_t count, int64_t k, int
     return (vf)(((vu)at(2 * k) >> 16) | (vu)at(2 * k + 1));
   else
     return at(k);
-}
-
-template <int step, bool high>
-LT_INLINE vf interleave(vf a, vf b) {
-  vi mask;
-  for (int lane = 0; lane < kWidth; ++lane) {
-    const bool second = (lane & step) != 0;
-    mask[lane] =
-        high ? (second ? kWidth + lane : lane + step) : (second ? kWidth + lane - step : lane);
-  }
-  return shuffle(a, b, mask);
-}
-
-template <int step>
-LT_INLINE void transpose(vf (&r)[kWidth]) {
-  if constexpr (step < kWidth) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kWidth; ++i) {
-      if (i & step) continue;
-      const vf a = r[i], b = r[i + step];
-      r[i] = interleave<step, false>(a, b);
-      r[i + step] = interleave<step, true>(a, b);
-    }
-    transpose<2 * step>(r);
-  }
 }
 
 template <Mode mode>

@@ -78,6 +78,19 @@ struct WeightedRow {
   int64_t n;
 };
 
+// Rows of a matrix for a product along them, transposed: unit u of row i, one f32 or (pairs) two
+// bf16, goes to to[u * stride + i].
+struct PackRows {
+  const void* x;  // [rows, dim], dense; null without rows
+  RowType type;
+  bool pairs;  // bf16 only
+  int64_t rows, dim;
+  int64_t room;   // rows to write; those behind `rows` are zero
+  int64_t units;  // to write of a row; those behind its end are zero
+  float* to;
+  int64_t stride;
+};
+
 struct AttentionKernel;  // attention_kernel.h
 struct PeakKernel;       // peak.h
 
@@ -94,6 +107,7 @@ struct KernelTable {
   void (*to_bf16)(const float* x, uint16_t* y, int64_t n);
   void (*to_f32)(const uint16_t* x, float* y, int64_t n);
   void (*weighted_row)(const WeightedRow&);
+  void (*pack_rows)(const PackRows&);
   const AttentionKernel* attention;
   const PeakKernel* peak;
 };

@@ -18,6 +18,7 @@ void linear_combination(const float* const* x, const float* weight, int count, f
 void to_bf16(const float* x, uint16_t* y, int64_t n);
 void to_f32(const uint16_t* x, float* y, int64_t n);
 void weighted_row(const WeightedRow& r);
+void pack_rows(const PackRows& p);
 
 extern const AttentionKernel kAttention;
 constexpr const AttentionKernel* attention_kernel() {

@@ -10,30 +10,17 @@
 
 namespace longtake {
 
-size_t cpu::PackedLinear::bytes() const {
-  size_t total = 0;
-  for (const Buffer& panel : panels) total += panel.bytes();
-  return total;
-}
-
 namespace cpu {
 
 namespace {
 
-// A tile of 128 x 1024 floats stays in a 1 MiB level-2 cache beside a part of x and of the panel.
-constexpr int64_t kMostColumns = 1024;
+// Beside columns of a panel: see linear_pack.cc.
 constexpr int64_t kMostRows = 128;
 constexpr int64_t kLeastRows = 16;
-constexpr int64_t kColumnUnit = 64;
 constexpr int64_t kWantedTasks = 8;
 
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
-}
-
-int64_t panel_columns(int64_t out) {
-  const int64_t panels = ceil_div(out, kMostColumns);
-  return std::min(out, ceil_div(ceil_div(out, panels), kColumnUnit) * kColumnUnit);
 }
 
 // Shapes alone decide, so the same rows are summed in the same order on any number of threads.
@@ -113,37 +100,11 @@ void LinearRun::task(int64_t t, int64_t p, int worker) const {
   const size_t bytes = static_cast<size_t>(n * columns) * sizeof(float);
   auto* acc = static_cast<float*>(stream.pool().scratch(worker, bytes, 0));
   const Matmul& matmul = *matmuls[t == tiles - 1][p == panels - 1];
-  matmul.run(x_tile(row, row + n, worker), packed.panels[static_cast<size_t>(p)].data(), acc,
-             stream.pool(), worker);
+  matmul.run(x_tile(row, row + n, worker), packed.data(p), acc, stream.pool(), worker);
   active_kernels().epilogue(epilogue(acc, row, n, column, columns));
 }
 
 }  // namespace
-
-std::unique_ptr<Linear::Packed> pack_linear(ConstTensor weight, DType compute, StreamRef stream) {
-  auto packed = std::make_unique<PackedLinear>();
-  packed->math = compute == DType::bf16 && multiplies_bf16() ? DType::bf16 : DType::f32;
-  const int64_t out = weight.dim(0), in = weight.dim(1);
-  packed->panel = panel_columns(out);
-  // f16, and f32 that must first be rounded to bf16, go through a copy.
-  OwnedTensor copy;
-  ConstTensor source = weight;
-  if (weight.dtype == DType::f16 || (compute == DType::bf16 && weight.dtype == DType::f32)) {
-    copy = OwnedTensor(compute, weight.shape);
-    convert(weight, copy, stream);
-    source = copy;
-  }
-  const int64_t panels = ceil_div(out, packed->panel);
-  packed->panels.resize(static_cast<size_t>(panels));
-  stream.pool().parallel_for(panels, [&](int64_t i, int) {
-    const int64_t begin = i * packed->panel, n = std::min(packed->panel, out - begin);
-    Buffer& panel = packed->panels[static_cast<size_t>(i)];
-    panel = Buffer(Matmul::packed_bytes(n, in, packed->math));
-    Matmul::pack(source.rows(begin, begin + n).data, source.dtype, n, in, packed->math,
-                 panel.data());
-  });
-  return packed;
-}
 
 void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
   const auto& packed = static_cast<const PackedLinear&>(weight.packed());
@@ -151,7 +112,7 @@ void linear(const LinearArgs& args, const Linear& weight, StreamRef stream) {
   if (x.dim(0) == 0) return;
   LinearRun run{args, weight, packed, stream, 0, 0, 0, 0, false, false, {}};
   run.rows = x.dim(0);
-  run.panels = static_cast<int64_t>(packed.panels.size());
+  run.panels = packed.panels;
   run.tile = tile_rows(run.rows, run.panels);
   run.tiles = ceil_div(run.rows, run.tile);
   run.widen = x.dtype != packed.math;

@@ -12,6 +12,7 @@
 
 #include "kernels/base/error.h"
 #include "kernels/base/isa.h"
+#include "kernels/cpu/onednn_layout.h"
 
 namespace longtake::cpu {
 
@@ -262,6 +263,10 @@ void Matmul::pack(const void* weight, DType weight_dtype, int64_t n, int64_t k, 
     reorder(from, weight, packed_weight_desc(n, k, dtype), packed);
     return 0;
   });
+}
+
+std::optional<PackedLayout> Matmul::packed_layout(int64_t n, int64_t k, DType dtype) {
+  return guarded("matmul", [&] { return unit_layout(packed_weight_desc(n, k, dtype), dtype); });
 }
 
 void Matmul::run(const void* a, const void* b, float* c, ThreadPool& pool, int worker) const {

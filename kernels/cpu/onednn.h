@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "kernels/base/dtype.h"
 #include "kernels/base/thread_pool.h"
@@ -22,6 +23,14 @@ struct MatmulShape {
   auto operator<=>(const MatmulShape&) const = default;
 };
 
+// Where packed b holds what, in units of 32 bits, one f32 or two bf16 of consecutive k: unit u of
+// column n at [n / block][u][n % block]; what is past the matrix is zero.
+struct PackedLayout {
+  int64_t columns;  // n rounded up
+  int64_t units;    // of a column, rounded up
+  int64_t block;
+};
+
 class Matmul {
  public:
   static std::shared_ptr<const Matmul> get(const MatmulShape& shape);  // cached, thread-safe
@@ -30,6 +39,8 @@ class Matmul {
   static size_t packed_bytes(int64_t n, int64_t k, DType dtype);
   static void pack(const void* weight, DType weight_dtype, int64_t n, int64_t k, DType dtype,
                    void* packed);
+  // None: only pack() knows.
+  static std::optional<PackedLayout> packed_layout(int64_t n, int64_t k, DType dtype);
 
   void run(const void* a, const void* b, float* c, ThreadPool& pool, int worker) const;
 

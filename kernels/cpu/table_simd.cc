@@ -5,10 +5,9 @@ namespace longtake::cpu::LT_ISA_NS {
 
 const KernelTable& table() {
   static constexpr KernelTable kTable{
-      modulate,  rms,        channel_norm, epilogue,
-      silu_rows, gated_gelu, add_rows,     linear_combination,
-      to_bf16,   to_f32,     weighted_row, attention_kernel(),
-      &kPeak,
+      modulate,     rms,       channel_norm,       epilogue, silu_rows,
+      gated_gelu,   add_rows,  linear_combination, to_bf16,  to_f32,
+      weighted_row, pack_rows, attention_kernel(), &kPeak,
   };
   return kTable;
 }

@@ -90,17 +90,6 @@ struct Weights::Files {
   std::filesystem::path path;
   std::vector<std::unique_ptr<SafetensorsFile>> files;
   std::map<std::string, Location> tensors;  // by diffusers name
-  // What a matrix is packed from on the host: memory whose pages are made once, not for each.
-  Buffer staging;
-
-  Tensor staged(DType dtype, const Shape& shape) {
-    const size_t bytes = static_cast<size_t>(shape.numel()) * size_bytes(dtype);
-    if (staging.bytes() < bytes) {
-      staging = Buffer();  // before the larger one comes
-      staging = Buffer(bytes);
-    }
-    return Tensor(staging.data(), dtype, shape);
-  }
 
   Location at(const std::string& name) const {
     const auto found = tensors.find(name);
@@ -228,18 +217,16 @@ Linear Weights::linear(const std::string& prefix, int64_t out, int64_t in, bool 
     check_shape(at, {out, in});
   OwnedTensor bias_values;
   if (bias) bias_values = read(prefix + ".bias", {out}, DType::f32, stream);
-  OwnedTensor on_gpu;
-  ConstTensor weight;
-  if (stream.on_gpu()) {
-    on_gpu = read_tensor(at, stored_dtype(at), stream);
-    weight = on_gpu;
-  } else {
-    const Tensor staged = files_->staged(stored_dtype(at), stored);
-    read_range(at, 0, staged.numel(), staged.dtype, staged.data, stream.pool());
-    weight = staged;
-  }
-  return Linear(weight.reshape({out, in}), bias ? bias_values.view() : ConstTensor{}, compute,
-                stream);
+  const ConstTensor bias_view = bias ? bias_values.view() : ConstTensor{};
+  const DType dtype = stored_dtype(at);
+  if (stream.on_gpu())
+    return Linear(read_tensor(at, dtype, stream).view().reshape({out, in}), bias_view, compute,
+                  stream);
+  const auto read_rows = [&](int64_t first, int64_t n, void* room) -> const void* {
+    read_piece(at, first * in, n * in, Tensor(room, dtype, {n * in}), nullptr);
+    return room;
+  };
+  return Linear(RowSource{out, in, dtype, read_rows}, bias_view, compute, stream);
 }
 
 }  // namespace longtake

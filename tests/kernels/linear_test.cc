@@ -5,7 +5,13 @@
 // rounded to the compute type before both sides see them.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <string_view>
+
 #include "kernels/base/error.h"
+#include "kernels/cpu/linear.h"
 #include "kernels/linear.h"
 #include "kernels/reference/linear.h"
 #include "tests/kernels/rows.h"
@@ -127,6 +133,35 @@ OwnedTensor f16_tensor(Shape shape, uint64_t seed) {
   return out;
 }
 
+// All bytes of a packed weight, those past the matrix too.
+std::string_view packed_bytes(const Linear::Packed& packed) {
+  return {static_cast<const cpu::PackedLinear&>(packed).data(0), packed.bytes()};
+}
+
+// Packed by us and by oneDNN, from a source that counts how often it is asked for each row.
+void check_packing(DType compute, DType stored, int64_t out, int64_t in) {
+  CAPTURE(name(compute));
+  CAPTURE(name(stored));
+  CAPTURE(out);
+  CAPTURE(in);
+  const OwnedTensor weight =
+      stored == DType::f16 ? f16_tensor({out, in}, 5) : random_tensor({out, in}, 5, 1, stored);
+  std::vector<std::atomic<int>> reads(static_cast<size_t>(out));
+  const auto read = [&](int64_t first, int64_t n, void* room) -> const void* {
+    for (int64_t i = first; i < first + n; ++i) ++reads.at(static_cast<size_t>(i));
+    const ConstTensor rows = weight.view().rows(first, first + n);
+    std::memcpy(room, rows.data, rows.bytes());
+    return room;
+  };
+  const RowSource source{out, in, stored, read};
+
+  const auto ours = cpu::pack_linear(source, compute, test_stream(2));
+  CHECK(std::all_of(reads.begin(), reads.end(), [](int n) { return n == 1; }));
+  const auto theirs = cpu::pack_linear_by_onednn(source, compute, test_stream(1));
+
+  CHECK((packed_bytes(*ours) == packed_bytes(*theirs)));
+}
+
 }  // namespace
 
 TEST_CASE("linear agrees with the oracle at every edge of its tiles") {
@@ -210,6 +245,23 @@ TEST_CASE("linear: the number of threads does not change a bit") {
       CHECK(same_bits(y[0], y[2]));
     }
   }
+}
+
+TEST_CASE("weights that arrive row by row are packed as oneDNN packs them") {
+  for (const DType compute : kComputeTypes)
+    for (const DType stored : {DType::f32, DType::bf16, DType::f16}) {
+      for (const int64_t out : {1, 3, 17, 64, 65, 130, 1030, 2176})
+        for (const int64_t in : {1, 3, 31, 64, 70, 300}) check_packing(compute, stored, out, in);
+      check_packing(compute, stored, 70, 17000);  // read in several steps
+    }
+}
+
+TEST_CASE("an error while rows are read comes back to the caller") {
+  const RowSource source{300, 8, DType::f32, [](int64_t first, int64_t, void*) -> const void* {
+                           fail(ExitCode::io, "row {} cannot be read", first);
+                         }};
+  CHECK_THROWS_WITH_AS(Linear(source, {}, DType::f32, test_stream(2)),
+                       doctest::Contains("cannot be read"), Error);
 }
 
 TEST_CASE("no rows: nothing is written") {
