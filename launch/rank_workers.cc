@@ -73,7 +73,8 @@ RankWorkers::RankWorkers(const Job& job, Comm& comm, const DispatchRules& rules,
   const std::string host = far ? host_name() : "127.0.0.1";
   nlohmann::json mine = nlohmann::json::array();
   for (int rank = first; rank < first + own; ++rank) {
-    auto door = std::make_unique<PairListener>(addresses_.token, numerics, terms_of(job));
+    auto door = std::make_unique<PairListener>(addresses_.token, numerics, terms_of(job), true,
+                                               far ? DoorReach::anywhere : DoorReach::host);
     mine.push_back({{"rank", rank}, {"host", host}, {"port", door->port()}});
     doors_.push_back(std::make_unique<AttentionDispatcher>(rules, std::move(door)));
   }

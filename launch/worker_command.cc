@@ -39,14 +39,29 @@ std::vector<std::unique_ptr<PairLink>> connect_all(const std::filesystem::path& 
   return links;
 }
 
+// With what its user may have overlooked.
+[[noreturn]] void fail_to_join(const Error& error, const std::filesystem::path& file) {
+  std::error_code ignored;
+  if (error.code() == ExitCode::missing_input && !std::filesystem::exists(file, ignored))
+    fail(error.code(), "{}: the run is over, has not begun or lets no workers in", error.what());
+  if (error.code() == ExitCode::io)
+    fail(error.code(), "{}: the run that wrote {} is over or cannot be reached from here",
+         error.what(), file.string());
+  throw Error(error);
+}
+
 // Tries again while the job may still be starting, or starting anew.
 std::vector<std::unique_ptr<PairLink>> join(const WorkerOptions& options, const WorkerHello& hello,
                                             Clock::time_point until) {
-  for (;;) {
+  for (bool first = true;; first = false) {
     try {
       return connect_all(options.connect, hello);
     } catch (const Error& e) {
-      if (e.code() == ExitCode::usage || Clock::now() >= until || stop_requested()) throw;
+      if (e.code() == ExitCode::usage || Clock::now() >= until || stop_requested())
+        fail_to_join(e, options.connect);
+      if (first)
+        log_info("waiting up to {:g} s for the run of {}", options.wait_s,
+                 options.connect.string());
       log_debug("{}; trying again", e.what());
     }
     std::this_thread::sleep_for(kAgain);

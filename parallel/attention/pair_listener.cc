@@ -72,14 +72,15 @@ struct PairListener::State {
 };
 
 PairListener::PairListener(const WorkerToken& token, const std::string& numerics,
-                           const PairTerms& terms, bool allow_shared_memory)
+                           const PairTerms& terms, bool allow_shared_memory, DoorReach reach)
     : state_(new State) {
   check_terms(terms);
   state_->token = token;
   state_->numerics = numerics;
   state_->terms = terms;
   state_->allow_shared_memory = allow_shared_memory;
-  state_->listener = listen_anywhere(state_->port);
+  state_->listener =
+      reach == DoorReach::host ? listen_on_host(state_->port) : listen_anywhere(state_->port);
 }
 
 PairListener::~PairListener() = default;

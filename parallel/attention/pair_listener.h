@@ -39,13 +39,17 @@ struct WorkerHello {
   uint64_t instance = 0;  // drawn by the worker when it starts: tells a second one from a reconnect
 };
 
+// Who can knock: only processes of this host, at 127.0.0.1, or whoever reaches one of its
+// addresses.
+enum class DoorReach { host, anywhere };
+
 // A rank's door. Used by one thread; never waits.
 class PairListener {
  public:
-  // Listens on all interfaces at a free port. `terms.epoch` is that of the first session.
+  // Listens at a free port. `terms.epoch` is that of the first session.
   // Payloads of workers on this host go through shared memory where that can be had and is allowed.
   PairListener(const WorkerToken& token, const std::string& numerics, const PairTerms& terms,
-               bool allow_shared_memory = true);
+               bool allow_shared_memory = true, DoorReach reach = DoorReach::host);
   ~PairListener();
   PairListener(const PairListener&) = delete;
   PairListener& operator=(const PairListener&) = delete;

@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/base/error.h"
 
@@ -86,6 +88,31 @@ Socket try_address(const addrinfo& address, SteadyTime deadline, std::string& wh
   return {};
 }
 
+constexpr int kListener = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+
+sockaddr_in any_port(in_addr_t host) {
+  sockaddr_in out{};
+  out.sin_family = AF_INET;
+  out.sin_addr.s_addr = htonl(host);
+  return out;
+}
+
+// Address: sockaddr_in or sockaddr_in6.
+template <class Address>
+Socket listen_on(Socket socket, Address address, uint16_t& port) {
+  auto* at = reinterpret_cast<sockaddr*>(&address);
+  socklen_t length = sizeof address;
+  if (!socket || ::bind(socket.descriptor(), at, length) != 0 ||
+      ::listen(socket.descriptor(), kBacklog) != 0 ||
+      ::getsockname(socket.descriptor(), at, &length) != 0)
+    fail(ExitCode::io, "cannot listen for attention workers: {}", std::strerror(errno));
+  if constexpr (std::is_same_v<Address, sockaddr_in6>)
+    port = ntohs(address.sin6_port);
+  else
+    port = ntohs(address.sin_port);
+  return socket;
+}
+
 }  // namespace
 
 void Socket::Close::operator()(const int* descriptor) const {
@@ -127,28 +154,18 @@ std::string Socket::peer_address() const {
   return address_text(peer, length);
 }
 
+Socket listen_on_host(uint16_t& port) {
+  return listen_on(Socket(::socket(AF_INET, kListener, 0)), any_port(INADDR_LOOPBACK), port);
+}
+
 Socket listen_anywhere(uint16_t& port) {
-  constexpr int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  Socket socket(::socket(AF_INET6, type, 0));
-  sockaddr_storage address{};
-  auto* six = reinterpret_cast<sockaddr_in6*>(&address);
-  auto* four = reinterpret_cast<sockaddr_in*>(&address);
-  socklen_t length = sizeof *six;
-  six->sin6_family = AF_INET6;  // the address of all interfaces is zero in both families
-  if (socket) {
-    set_option(socket.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
-  } else {  // a kernel without IPv6
-    socket = Socket(::socket(AF_INET, type, 0));
-    address = {};
-    four->sin_family = AF_INET;
-    length = sizeof *four;
-  }
-  if (!socket || ::bind(socket.descriptor(), reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      ::listen(socket.descriptor(), kBacklog) != 0 ||
-      ::getsockname(socket.descriptor(), reinterpret_cast<sockaddr*>(&address), &length) != 0)
-    fail(ExitCode::io, "cannot listen for attention workers: {}", std::strerror(errno));
-  port = ntohs(address.ss_family == AF_INET6 ? six->sin6_port : four->sin_port);
-  return socket;
+  Socket socket(::socket(AF_INET6, kListener, 0));
+  if (!socket)  // a kernel without IPv6
+    return listen_on(Socket(::socket(AF_INET, kListener, 0)), any_port(INADDR_ANY), port);
+  set_option(socket.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  sockaddr_in6 address{};  // zeros: all interfaces
+  address.sin6_family = AF_INET6;
+  return listen_on(std::move(socket), address, port);
 }
 
 std::optional<Socket> accept_one(const Socket& listener, std::string& error) {

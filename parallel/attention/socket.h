@@ -45,7 +45,8 @@ class Socket {
   std::unique_ptr<int, Close> descriptor_;
 };
 
-// All interfaces, IPv6 and IPv4, at a free port. Fails with ExitCode::io.
+// At a free port of 127.0.0.1, or of all interfaces, IPv6 and IPv4. Fail with ExitCode::io.
+Socket listen_on_host(uint16_t& port);
 Socket listen_anywhere(uint16_t& port);
 // Nothing when nobody is waiting; `error` when the system refuses (too many open files).
 std::optional<Socket> accept_one(const Socket& listener, std::string& error);

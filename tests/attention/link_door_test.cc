@@ -1,4 +1,8 @@
 // The rank's door over real sockets: who is let in, who is not and what they are told.
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <sys/socket.h>
+
 #include "parallel/attention/slot_memory.h"
 #include "tests/attention/raw_worker.h"
 #include "tests/support/expect_error.h"
@@ -33,6 +37,22 @@ Bytes opening_frame(uint16_t version = kProtocolVersion) {
   fill_random(opening.nonce);
   Bytes out = WorkerHandshake(WorkerToken{}, opening).take_output();
   out[4] = static_cast<std::byte>(version);
+  return out;
+}
+
+// The IPv4 addresses of this host's interfaces, 127.0.0.1 left out.
+std::vector<std::string> other_addresses() {
+  ifaddrs* first = nullptr;
+  REQUIRE(::getifaddrs(&first) == 0);
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> all(first, ::freeifaddrs);
+  std::vector<std::string> out;
+  for (const ifaddrs* one = first; one; one = one->ifa_next) {
+    if (!one->ifa_addr || one->ifa_addr->sa_family != AF_INET) continue;
+    std::array<char, NI_MAXHOST> text{};
+    REQUIRE(::getnameinfo(one->ifa_addr, sizeof(sockaddr_in), text.data(), text.size(), nullptr, 0,
+                          NI_NUMERICHOST) == 0);
+    if (std::string(text.data()) != "127.0.0.1") out.emplace_back(text.data());
+  }
   return out;
 }
 
@@ -285,6 +305,25 @@ TEST_CASE("nobody there, nobody answers, no such host: errors with the address a
   CHECK(mentions(error, "no word from it before the deadline"));
   CHECK(error.code() == ExitCode::watchdog);
   CHECK(TestClock::now() - start < 5s);
+}
+
+TEST_CASE("a door for this host is at 127.0.0.1 and at no other address") {
+  const WorkerToken token = random_token();
+  PairListener here(token, kNumerics, kTerms, false, DoorReach::host);
+  PairListener anywhere(token, kNumerics, kTerms, false, DoorReach::anywhere);
+  std::vector<std::string> others = other_addresses();
+  others.push_back("127.0.0.2");
+  for (const std::string& host : others) {
+    CAPTURE(host);
+    CHECK(mentions(error_of([&] {
+                     (void)connect_pair({0, host, here.port()}, token, hello(), 5s);
+                   }),
+                   fmt::format("nobody at {} port {}: Connection refused", host, here.port())));
+    (void)join(anywhere, token, host);
+  }
+
+  (void)join(here, token, "127.0.0.1");
+  CHECK(here.refused() == 0);
 }
 
 TEST_CASE("a closed door lets nobody in; the links that were made stay") {

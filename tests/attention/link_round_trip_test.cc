@@ -160,7 +160,7 @@ TEST_CASE("random payloads in all slots, over every kind of pair") {
 
 TEST_CASE("each session has its own epoch, and the rank is reached by name and by IPv6") {
   const WorkerToken token = random_token();
-  PairListener door(token, kNumerics, kTerms);
+  PairListener door(token, kNumerics, kTerms, true, DoorReach::anywhere);
   uint32_t epoch = 7;
   for (const std::string host : {"127.0.0.1", "localhost", "::1"}) {
     CAPTURE(host);

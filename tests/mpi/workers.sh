@@ -91,7 +91,6 @@ check "$count workers that join, are killed, leave and stop"
 [ "$(value workers)" -gt 0 ] && [ "$(value pieces_away)" -gt 0 ] || fail "no worker joined and got something to do"
 pkill -KILL -f "worker --connect $address" || true
 
-# What cannot be.
 refused() {  # WHAT EXPECTED_CODE PATTERN ARGUMENTS...
   local what=$1 expected_code=$2 pattern=$3 code=0
   shift 3
@@ -102,6 +101,48 @@ refused() {  # WHAT EXPECTED_CODE PATTERN ARGUMENTS...
     echo "$what: $(head -1 "$folder/log")"
   fi
 }
+refused "a run that is over" 66 "the run is over" --connect "$address" --wait 0
+
+# kill -9 of the ranks: the workers that they started end as well. The address file stays, of nobody. A worker that waits
+# meanwhile joins when the run is resumed.
+workers_of_run() { pgrep -f "worker --connect $address" || true; }
+await() {  # TENTHS_OF_SECONDS COMMAND...
+  local left=$1
+  shift
+  until "$@"; do
+    [ $((left--)) -gt 0 ] || return 1
+    sleep 0.1
+  done
+}
+has_workers() { [ "$(workers_of_run | wc -l)" -eq "$1" ]; }
+in_progress() { [ -e "$run/out/b00000001.h5" ]; }
+kill_ranks() {
+  local process
+  for process in $(pgrep -x longtake); do
+    if tr '\0' '\n' <"/proc/$process/cmdline" 2>/dev/null | grep -qxF "$run"; then kill -KILL "$process"; fi
+  done
+}
+for ranks in 1 2; do
+  rm -rf "$run"
+  generate "$ranks" "${long[@]}" --checkpoint-every 1 --workers 2 &
+  job=$!
+  await 600 in_progress || fail "$ranks ranks with workers make no blocks"
+  has_workers 2 || fail "expected 2 workers of $ranks ranks, found: $(workers_of_run)"
+  kill_ranks
+  if wait $job; then fail "$ranks ranks were over before they were killed"; fi
+  await 50 has_workers 0 || { fail "workers outlive $ranks killed ranks"; kill -KILL $(workers_of_run); }
+done
+refused "a run that was killed" 74 "is over or cannot be reached" --connect "$address" --wait 0
+"$LONGTAKE_BINARY" worker --connect "$address" --wait 60 --threads 1 >"$folder/late" 2>&1 &
+late=$!
+await 100 grep -q "waiting up to 60 s" "$folder/late" || fail "a worker does not wait: $(cat "$folder/late")"
+mpirun -n 2 --oversubscribe --bind-to none "$LONGTAKE_BINARY" resume "$run" --accept-workers on --threads 1 \
+  --no-progress --deadline 60 >"$folder/log" 2>&1 || { cat "$folder/log"; exit 1; }
+check "a run that was killed, resumed, and joined"
+wait $late || fail "the worker that waited: code $?"
+grep -q "joined 2 ranks" "$folder/late" || fail "the worker that waited did not join: $(cat "$folder/late")"
+
+# What cannot be.
 refused "no file" 66 "workers.addr" --connect "$folder/none/workers.addr" --wait 0
 printf 'longtake workers\nnonsense\n' >"$folder/bad.addr"
 chmod 600 "$folder/bad.addr"

@@ -6,7 +6,7 @@
 # LONGTAKE_BINARY: the binary, by default build/release/longtake. A scenario that cannot run fails.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-quick=(srun_start mpirun_start usr1_requeue scancel array full_disk two_writers)
+quick=(srun_start mpirun_start usr1_requeue scancel array full_disk two_writers workers_killed)
 slow=(time_limit node_death slurmd_restart controller_death)
 rig=tests/slurm/rig.sh
 binary=${LONGTAKE_BINARY:-$PWD/build/release/longtake}
@@ -20,6 +20,7 @@ fail() {
 
 one=(--ntasks-per-node=2 --cpus-per-task=1 launch/slurm/one-node.sbatch)
 two=(--ntasks-per-node=1 --cpus-per-task=1 launch/slurm/several-nodes.sbatch)
+served=(--nodes=2 --ntasks-per-node=2 --cpus-per-task=1 launch/slurm/with-workers.sbatch)  # 2 ranks, 2 workers
 
 submit() {  # RUN srun|mpirun flags... -> job id. Settings before it: NAME=value submit ...
   local run=$1 launcher=$2
@@ -202,6 +203,41 @@ two_writers() {
   expect_end "$second" FAILED 73 && expect_text "$second" "is being written by another process" || return 1
   signal_ranks CONT "$run"
   expect_end "$first" COMPLETED 0 && expect_hash "$run"
+}
+
+has_joined() {  # JOB COUNT: workers
+  [ "$(grep -c "joined 2 ranks" "$folder/logs/$1-"*.log)" -ge "$2" ]
+}
+
+step_of() {  # JOB NAME -> JOB.STEP
+  squeue -h --steps -o "%i %j" | awk -v job="$1" -v name="$2" '$2 == name && $1 ~ "^" job "[.]" {print $1}'
+}
+
+# The step of the attention workers is cancelled, killed, or killed under mpirun. A worker of another job, which waits for
+# the run to begin, works to its end.
+workers_killed() {
+  local run=$folder/workers jobs=() other i step done_before signal=(--signal=KILL)
+  export LONGTAKE_LEAST_WORKER_WORK=0 WORKERS=2 # the demo model's attention is tiny
+  other=$(sbatch --parsable --output="$folder/logs/%A-%a.log" --ntasks=1 --wrap \
+    "srun --mpi=none $binary worker --connect $run-0/workers.addr --wait 100 --threads 1")
+  jobs=("$(submit "$run-0" srun "${served[@]}")" "$(submit "$run-1" mpirun "${served[@]}")")
+  await 100 "the other job's worker" has_joined "$other" 1 || return 1
+  for i in 0 1; do
+    await 60 "the workers of $run-$i" has_joined "${jobs[i]}" 2 &&
+      await 60 "$run-$i in progress" in_progress "$run-$i" || return 1
+    step=$(step_of "${jobs[i]}" workers)
+    scancel ${signal[i]+"${signal[i]}"} "$step" || fail "no step to cancel: '$step'" || return 1
+    [ ! -e "$run-$i/report.json" ] || fail "$run-$i was over before its workers were killed" || return 1
+  done
+  for i in 0 1; do
+    expect_end "${jobs[i]}" COMPLETED 0 && expect_text "${jobs[i]}" "the workers' step: exit code [1-9]" &&
+      expect_hash "$run-$i" || return 1
+    [ "$(grep -c "^  worker .*, dead (" "$run-$i/report.txt")" -eq 4 ] || # 2 ranks, 2 workers
+      { cat "$run-$i/report.txt"; fail "$run-$i: expected 2 dead workers at both ranks"; } || return 1
+  done
+  done_before=$(sed -n 's/^  worker .*: \([0-9]*\) tasks,.*, dead (.*/\1/p' "$run"-[01]/report.txt | awk '{n += $1} END {print n + 0}')
+  [ "$done_before" -gt 0 ] || fail "the workers that were killed had got nothing to do" || return 1
+  expect_end "$other" COMPLETED 0 && expect_text "$other" "[1-9][0-9]* tasks"
 }
 
 # The limit is a minute, the least that Slurm knows. One run begins shortly before and stops because it knows the end
