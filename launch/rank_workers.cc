@@ -56,6 +56,26 @@ WorkerToken token_of(const std::string& text) {
   return token;
 }
 
+// This program again. Of the open files it gets the standard ones only: with MPI's sockets in its
+// hands the others would not see at once that this rank is gone.
+pid_t spawn(std::vector<std::string>& words) {
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  pid_t child = 0;
+  posix_spawn_file_actions_t actions;
+  int error = ::posix_spawn_file_actions_init(&actions);
+  if (error == 0) {
+    error = ::posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+    if (error == 0)
+      error = ::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, argv.data(), environ);
+    (void)::posix_spawn_file_actions_destroy(&actions);
+  }
+  if (error != 0)
+    fail(ExitCode::error, "an attention worker cannot be started: {}", std::strerror(error));
+  return child;
+}
+
 }  // namespace
 
 bool wants_workers(const RunConfig& config) {
@@ -117,16 +137,7 @@ void RankWorkers::start(int threads) {
                                    "--device",  find_setting("device")->get(job_.config),
                                    "--gpu",     std::to_string(comm_.ranks_on_node() + i),
                                    "--quiet"};
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    pid_t child = 0;
-    const int error =
-        ::posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, argv.data(), environ);
-    if (error != 0)
-      fail(ExitCode::error, "attention worker {} of {} cannot be started: {}", i,
-           job_.config.parallel.workers.value_or(0), std::strerror(error));
-    children_.push_back(child);
+    children_.push_back(spawn(words));
   }
   if (job_.config.parallel.accept_workers)
     log_info("attention workers may join: longtake worker --connect {}", file_.string());

@@ -122,12 +122,21 @@ kill_ranks() {
     if tr '\0' '\n' <"/proc/$process/cmdline" 2>/dev/null | grep -qxF "$run"; then kill -KILL "$process"; fi
   done
 }
+# With a rank's sockets in a worker's hands the others would not see at once that it is gone.
+open_files() { find "/proc/$1/fd" -type l ! -name '[012]' -printf '%l\n' | grep -v '^anon_inode' | sort -u; }
+shared_files() {
+  local worker rank
+  for worker in $(workers_of_run); do
+    for rank in $(pgrep -x longtake); do comm -12 <(open_files "$worker") <(open_files "$rank"); done
+  done
+}
 for ranks in 1 2; do
   rm -rf "$run"
   generate "$ranks" "${long[@]}" --checkpoint-every 1 --workers 2 &
   job=$!
   await 600 in_progress || fail "$ranks ranks with workers make no blocks"
   has_workers 2 || fail "expected 2 workers of $ranks ranks, found: $(workers_of_run)"
+  [ -z "$(shared_files)" ] || fail "workers hold files of their ranks: $(shared_files)"
   kill_ranks
   if wait $job; then fail "$ranks ranks were over before they were killed"; fi
   await 50 has_workers 0 || { fail "workers outlive $ranks killed ranks"; kill -KILL $(workers_of_run); }
