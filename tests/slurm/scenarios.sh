@@ -60,8 +60,9 @@ in_progress() {  # RUN
 }
 
 has_ended() {  # JOB
-  case $(field "$1" JobState) in
-    "" | PENDING | RUNNING | COMPLETING | CONFIGURING | REQUEUED | SUSPENDED) return 1 ;;
+  case $(field "$1" JobState) in # others pass, SIGNALING among them
+    BOOT_FAIL | CANCELLED | COMPLETED | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | TIMEOUT) ;;
+    *) return 1 ;;
   esac
 }
 
