@@ -31,7 +31,7 @@ nodes_of() { # TASKS
   echo "1-$(($1 < ${SLURM_NNODES:-1} ? $1 : ${SLURM_NNODES:-1}))"
 }
 
-if ! [[ $workers =~ ^[0-9]{1,9}$ ]] || [ "$workers" -ge "$tasks" ]; then
+if ! [[ $workers =~ ^(0|[1-9][0-9]{0,8})$ ]] || [ "$workers" -ge "$tasks" ]; then
   say "WORKERS: expected 0 to $((tasks - 1)), so that a task of $tasks is left for a rank, found $workers"
   exit 2
 fi

@@ -139,7 +139,7 @@ for ranks in 1 2; do
   [ -z "$(shared_files)" ] || fail "workers hold files of their ranks: $(shared_files)"
   kill_ranks
   if wait $job; then fail "$ranks ranks were over before they were killed"; fi
-  await 50 has_workers 0 || { fail "workers outlive $ranks killed ranks"; kill -KILL $(workers_of_run); }
+  await 50 has_workers 0 || { fail "workers outlive $ranks killed ranks"; workers_of_run | xargs kill -KILL; }
 done
 refused "a run that was killed" 74 "is over or cannot be reached" --connect "$address" --wait 0
 "$LONGTAKE_BINARY" worker --connect "$address" --wait 60 --threads 1 >"$folder/late" 2>&1 &

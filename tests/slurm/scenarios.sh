@@ -23,10 +23,12 @@ two=(--ntasks-per-node=1 --cpus-per-task=1 launch/slurm/several-nodes.sbatch)
 served=(--nodes=2 --ntasks-per-node=2 --cpus-per-task=1 launch/slurm/with-workers.sbatch)  # 2 ranks, 2 workers
 
 submit() {  # RUN srun|mpirun flags... -> job id. Settings before it: NAME=value submit ...
-  local run=$1 launcher=$2
+  local run=$1 launcher=$2 session
   shift 2
-  # The rig's nodes are one machine, where Open MPI's shared memory of two nodes would meet under one name.
-  LONGTAKE=${LONGTAKE:-$binary} RUN=$run LAUNCHER=$launcher CONFIG=${CONFIG:-$folder/run.yaml} \
+  session=$(mktemp -d "$folder/mpi.XXXX")
+  # The rig's nodes are one machine, where Open MPI's shared memory of two nodes would meet under one name, and its
+  # daemons of all jobs in one folder, which each of them tidies up.
+  OMPI_MCA_orte_tmpdir_base=$session LONGTAKE=${LONGTAKE:-$binary} RUN=$run LAUNCHER=$launcher CONFIG=${CONFIG:-$folder/run.yaml} \
     OMPI_MCA_btl=self,tcp OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_mpi_yield_when_idle=1 \
     sbatch --parsable --output="$folder/logs/%A-%a.log" "$@"
 }
@@ -58,8 +60,9 @@ in_progress() {  # RUN
 }
 
 has_ended() {  # JOB
-  case $(field "$1" JobState) in
-    "" | PENDING | RUNNING | COMPLETING | CONFIGURING | REQUEUED | SUSPENDED) return 1 ;;
+  case $(field "$1" JobState) in # others pass, SIGNALING among them
+    BOOT_FAIL | CANCELLED | COMPLETED | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | TIMEOUT) ;;
+    *) return 1 ;;
   esac
 }
 
@@ -73,6 +76,7 @@ expect_end() {  # JOB STATE CODE [RESTARTS, `some`: one or more]
     [ "${4:-0}" = some ] && [ "$restarts" -ge 1 ] && return
   fi
   logs_of "$1" | tail -n 40
+  grep -h "error" "$folder"/log/*.log | tail -n 10
   fail "job $1: expected $2 $3:0, ${4:-0} restarts, found $found, $restarts"
 }
 
