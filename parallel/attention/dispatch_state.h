@@ -45,6 +45,7 @@ struct WorkerPeer {
   std::vector<Slot> slots;
   std::optional<Trial> trial;
   MeasuredWorker measured;
+  int64_t next_probe = 0;  // at so many calls, if it gets nothing to do until then
   double next_heartbeat_s = 0;
   bool available = true;
 
@@ -96,6 +97,7 @@ struct AttentionDispatcher::State {
   void take_measure(WorkerPeer& peer, const WorkerPeer::Slot& slot, const AttentionAnswer& answer,
                     double taken_s);
   AttentionPiece* first_waiting(AttentionCall& call, const WorkerPeer& peer);
+  bool trial_due(WorkerPeer& peer);
   bool dispatch(WorkerPeer& peer);
   bool fits(WorkerPeer& peer, AttentionCall& call, AttentionPiece& piece);
   double spare_s(const AttentionCall& call) const;

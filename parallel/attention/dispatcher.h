@@ -24,6 +24,8 @@ struct DispatchRules {
   double hedged_share = 0.05;  // of the work of workers, that may be computed twice when late
   int64_t trial_every = 1000;  // of the tasks is computed here as well, and compared
   int64_t replan_calls = 128;  // after so many the order of asking is planned anew
+  int64_t probe_calls = 32;    // a worker without a task for so long is tried: it may be faster now
+  bool weigh = true;           // false, for tests: who has a free slot is asked, worth it or not
   double close_s = 1.0;        // to say goodbye
 };
 

@@ -4,10 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <tuple>
 
-#include "parallel/attention/balance.h"
 #include "parallel/attention/dispatch_state.h"
 
 namespace longtake {
@@ -189,60 +186,19 @@ void AttentionDispatcher::State::take_answer(WorkerPeer& peer, WorkerPeer::Slot&
   changed.notify_all();
 }
 
-void AttentionDispatcher::State::take_measure(WorkerPeer& peer, const WorkerPeer::Slot& slot,
-                                              const AttentionAnswer& answer, double taken_s) {
-  const double kernel_s = static_cast<double>(answer.kernel_s);
-  MeasuredWorker& m = peer.measured;
-  m.id = static_cast<int>(peer.index);
-  m.work += slot.work;
-  m.kernel_s += kernel_s;
-  m.bytes += static_cast<double>(slot.asked.payload_bytes() + answer.payload_bytes);
-  m.transfer_s += std::max(0.0, taken_s - kernel_s - static_cast<double>(answer.queue_s));
-}
-
-void AttentionDispatcher::State::replan() {
-  const Lock lock(mutex);
-  if (totals.calls < next_plan || !pace_here.known()) return;
-  next_plan = totals.calls + rules.replan_calls;
-  std::vector<MeasuredCall> branches;
-  for (const auto& call : last_calls)
-    if (call) branches.push_back(*call);
-  std::vector<MeasuredWorker> workers;
-  for (const WorkerPeer& peer : peers)
-    if (peer.link && peer.health.trusted()) workers.push_back(peer.measured);
-  quota.plan(branches, pace_here.mean(), workers);
-}
-
-// The first piece that waits, of the heads that are planned for this worker first.
-AttentionPiece* AttentionDispatcher::State::first_waiting(AttentionCall& call,
-                                                          const WorkerPeer& peer) {
-  const auto order = [&](const AttentionPiece& piece) {
-    const bool own = quota.gives(call.key().branch, piece.head, static_cast<int>(peer.index));
-    return std::tuple(!own, piece.head, piece.first_query);
-  };
-  AttentionPiece* first = nullptr;
-  for (AttentionPiece& piece : call.pieces())
-    if (piece.state == PieceState::waiting && !piece.only_here &&
-        (!first || order(piece) < order(*first)))
-      first = &piece;
-  return first;
-}
-
 // Takes the first piece that waits, or as many of its rows as this worker can be expected to have
 // done before the same layer's next attention begins. False: nothing was sent.
 bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
   Lock lock(mutex);
   const int slot = peer.free_slot();
-  const bool trial =
-      peer.health.on_trial() || (peer.health.trusted() && !peer.trial && rules.trial_every > 0 &&
-                                 peer.counts.tasks >= (peer.counts.trials) * rules.trial_every);
-  if (slot < 0 || !peer.available || !(peer.health.trusted() || (trial && !peer.trial)))
-    return false;
+  if (slot < 0 || !peer.available) return false;
+  const bool trial = trial_due(peer);
+  if (!trial && (!peer.health.trusted() || quota.no_workers())) return false;
   for (AttentionCall& call : calls) {
     if (!call.offered) continue;
     AttentionPiece* first = first_waiting(call, peer);
     if (!first) continue;
-    if (!trial && (quota.no_workers() || !fits(peer, call, *first))) continue;
+    if (!trial && !fits(peer, call, *first)) continue;
     const AttentionTask task = call.task_of(*first);
     const PairTerms& terms = peer.link->terms();
     if (task.payload_bytes() > terms.task_bytes || task.answer_bytes() > terms.answer_bytes) {
@@ -254,35 +210,6 @@ bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
     return true;
   }
   return false;
-}
-
-// Seconds that the rank will still work by itself before it asks for this call.
-double AttentionDispatcher::State::spare_s(const AttentionCall& call) const {
-  if (call.awaited) return 0;
-  return std::max(0.0, own_s[call.key().branch % own_s.size()] - (now() - call.started_s));
-}
-
-// A worker's piece, behind what it already has, is to end when 7/8 of the time are over that the
-// rank needs for its own work and for all that would be left for it. Cuts the piece when only a
-// part of it would: the smaller what is left, the smaller the parts.
-bool AttentionDispatcher::State::fits(WorkerPeer& peer, AttentionCall& call,
-                                      AttentionPiece& piece) {
-  constexpr int64_t kParts = 8;  // of a head, at most
-  if (!peer.health.pace().known() || !pace_here.known()) return true;
-  double waiting = 0;
-  for (AttentionCall& c : calls)
-    for (const AttentionPiece& p : c.pieces())
-      if (c.offered && p.state == PieceState::waiting) waiting += c.work(p.queries);
-  const double here = planned_end * pace_here.mean(), there = peer.health.pace().mean();
-  const double most =
-      (planned_end * spare_s(call) + waiting * here - peer.work_there() * there) / (there + here);
-  const double work = call.work(piece.queries);
-  if (most >= work) return true;
-  const int64_t rows = static_cast<int64_t>(most / work * static_cast<double>(piece.queries)) /
-                       AttentionCall::kRows * AttentionCall::kRows;
-  if (rows <= 0 || rows * kParts < std::min(piece.queries * kParts, call.queries())) return false;
-  call.cut(piece, piece.queries - rows);
-  return true;
 }
 
 void AttentionDispatcher::State::send(WorkerPeer& peer, int slot, AttentionCall& call,
@@ -305,6 +232,7 @@ void AttentionDispatcher::State::send(WorkerPeer& peer, int slot, AttentionCall&
     work_away += work;
   }
   ++peer.counts.tasks;
+  peer.next_probe = totals.calls + rules.probe_calls;
   peer.counts.sent_bytes += task.payload_bytes();
   peer.slots[static_cast<size_t>(slot)] = {.used = true,
                                            .task = task.id,

@@ -12,6 +12,7 @@ namespace {
 DispatchRules quick_rules() {
   DispatchRules rules;
   rules.least_work = 0;
+  rules.weigh = false;  // nothing that is sent here is worth it
   return rules;
 }
 

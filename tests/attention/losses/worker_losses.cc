@@ -76,6 +76,7 @@ class Losses {
  public:
   explicit Losses(uint64_t seed) : random_(seed) {
     rules_.least_work = 0;
+    rules_.weigh = false;
     rules_.health.heartbeat_s = 0.05;
     rules_.health.least_deadline_s = 0.05;
     rules_.health.first_deadline_s = 1;
