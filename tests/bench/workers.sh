@@ -3,7 +3,7 @@
 # tokens and more): one rank and one worker against one rank alone, what was predicted, what it costs to be open to
 # workers when none comes, and two uneven stages with and without serving each other. Settings are interleaved;
 # medians over ROUNDS. With --json FILE also as JSON.
-#   ROUNDS=5 [FRAMES=81] [UNEVEN_FRAMES=145] tests/bench/workers.sh [--json FILE]
+#   ROUNDS=5 [FRAMES=81] [STEPS=4] [UNEVEN_FRAMES=145] tests/bench/workers.sh [--json FILE]
 set -euo pipefail
 source "$(dirname "$0")/runs.sh"
 json=
@@ -36,14 +36,14 @@ separator=
 for precision in f32 bf16; do
   for _ in $(seq "$ROUNDS"); do
     for workers in 0 1; do
-      run_of model 1 --num-frames "${FRAMES:-81}" --steps 4 --guidance-scale 5 --workers $workers
+      run_of model 1 --num-frames "${FRAMES:-81}" --steps "${STEPS:-4}" --guidance-scale 5 --workers $workers
       same_latents visits "$workers workers"
       keep w$workers denoise
       awk '/"predicted"/ {p = 1} p && /"denoise"/ {gsub(/[^0-9.]/, ""); print; exit}' "$scratch/run/report.json" \
         >>"$scratch/$precision.w$workers.predicted"
       [ $workers -eq 0 ] || keep w1 hidden_share
     done
-    run_of model 1 --num-frames "${FRAMES:-81}" --steps 4 --guidance-scale 5 --accept-workers on
+    run_of model 1 --num-frames "${FRAMES:-81}" --steps "${STEPS:-4}" --guidance-scale 5 --accept-workers on
     keep open denoise
     for serve in off on; do
       run_of three 2 --num-frames "${UNEVEN_FRAMES:-145}" --steps 8 --guidance-scale 1 --stages 2 --serve-attention $serve
