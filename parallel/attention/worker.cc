@@ -34,6 +34,11 @@ OwnedTensor from_payload(const std::byte*& at, const AttentionTask& task, int64_
   return to_device(host, stream);
 }
 
+bool names_resident_keys(const AttentionTask& task) {
+  return std::any_of(task.segments.begin(), task.segments.end(),
+                     [](const TaskSegment& segment) { return segment.resident != 0; });
+}
+
 // Payload of a task -> payload of its answer.
 void compute(const AttentionTask& task, const std::byte* in, std::byte* out, StreamRef stream) {
   const Shape shape{task.queries, task.heads, task.head_dim};
@@ -135,6 +140,8 @@ class Worker {
     answer.queue_s = static_cast<float>(start - next.arrived_s);
     if (payload_checksum(next.in, next.task.payload_bytes()) != next.task.checksum) {
       answer.status = AnswerStatus::bad_payload;
+    } else if (names_resident_keys(next.task)) {
+      answer.status = AnswerStatus::need_keys;  // this worker keeps none between tasks
     } else {
       try {
         if (rules_.before_task) rules_.before_task(next.task);

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 
 #include "tests/attention/worker_fixture.h"
 
@@ -296,6 +297,26 @@ TEST_CASE("answers of another session, to nothing, or for the second time are dr
   CHECK(group.dispatcher.report().workers.at(0).dropped == 3);
   CHECK(group.dispatcher.workers() == 1);
   for (const AttentionCase& one : cases) CHECK(one.right());
+}
+
+TEST_CASE("a worker has no keys but those that come with a task") {
+  LinkedPair pair = make_local_pair(large_terms());
+  ThreadWorker worker(std::move(pair.worker), {});
+  AttentionTask task{.id = 1, .epoch = 1};
+  task.heads = 1, task.head_dim = 8, task.queries = 4, task.scale = 1, task.segment_count = 1;
+  task.segments[0] = {.rows = 1'000'000'000, .resident = 3};  // none of them in the payload
+  std::fill_n(pair.rank->task_payload(0), task.payload_bytes(), std::byte{});
+  task.checksum = payload_checksum(pair.rank->task_payload(0), task.payload_bytes());
+  pair.rank->post(task);
+  std::optional<AttentionAnswer> answer;
+  for (int i = 0; i < 1000 && !answer; ++i) {
+    for (const PairMessage& message : pair.rank->pump())
+      if (const auto* found = std::get_if<AttentionAnswer>(&message)) answer = *found;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+
+  REQUIRE(answer);
+  CHECK(answer->status == AnswerStatus::need_keys);
 }
 
 TEST_CASE("a worker that refuses work is asked again") {
