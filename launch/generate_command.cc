@@ -149,7 +149,10 @@ class Generation {
   }
 
   void open_to_workers() {
-    if (!wants_workers(job_.config)) return;
+    const int64_t ranks = job_.plan.mesh.ranks();
+    if (job_.config.parallel.serve_attention && ranks == 1)
+      log_info("serve_attention: one rank has no other to serve");
+    if (!wants_workers(job_.config, ranks)) return;
     DispatchRules rules;
     rules.least_work = options_.least_worker_work.value_or(
         job_.config.device == DeviceChoice::cuda ? kLeastWorkGpu : kLeastWorkCpu);

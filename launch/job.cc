@@ -130,6 +130,17 @@ HardwareProfile share_hardware(const Job& job, Comm& comm, const JobRanks& ranks
   return out;
 }
 
+// Each is a process beside rank 0.
+void check_worker_count(const RunConfig& config, int64_t cores) {
+  constexpr int64_t kMostPerCore = 4;  // more would only wait for each other
+  const int64_t workers = config.parallel.workers.value_or(0);
+  if (workers > kMostPerCore * cores)
+    fail(ExitCode::usage,
+         "parallel.workers: expected at most {} processes beside rank 0, {} for each of its {} "
+         "cores, found {}; others join from elsewhere with --accept-workers on",
+         kMostPerCore * cores, kMostPerCore, cores, workers);
+}
+
 // `workers: auto`: as many of the spare devices of rank 0's node as make the run faster.
 int64_t choose_workers(const Job& job, Comm& comm, const JobRanks& ranks) {
   int64_t best = 0;
@@ -201,6 +212,7 @@ int64_t Job::prompt_of(BlockId block) const {
 Job make_job(const RunConfig& config, Comm& comm, const JobRanks& ranks,
              const std::string& hardware) {
   check_available(config);
+  check_worker_count(config, comm.max(ranks.cores));
   Job job;
   job.config = config;
   share_choices(job.config, comm);

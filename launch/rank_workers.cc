@@ -78,9 +78,9 @@ pid_t spawn(std::vector<std::string>& words) {
 
 }  // namespace
 
-bool wants_workers(const RunConfig& config) {
+bool wants_workers(const RunConfig& config, int64_t ranks) {
   return config.parallel.workers.value_or(1) > 0 || config.parallel.accept_workers ||
-         config.parallel.serve_attention;
+         (config.parallel.serve_attention && ranks > 1);
 }
 
 RankWorkers::RankWorkers(const Job& job, Comm& comm, const DispatchRules& rules, int first, int own)

@@ -15,7 +15,7 @@
 namespace longtake {
 
 // May workers, or ranks that wait, compute attention of this run?
-bool wants_workers(const RunConfig& config);
+bool wants_workers(const RunConfig& config, int64_t ranks);
 
 // The name of the file in a run folder.
 constexpr const char* kWorkersFile = "workers.addr";

@@ -158,6 +158,8 @@ TEST_CASE("what this version does not have is refused, not ignored") {
   if (cuda::devices().empty())
     folder.check_refused(kGood, {"device cuda", "no GPU can be used"}, {"--device", "cuda"});
   folder.check_refused(kGood, {"--workers", "from 0 to 100000", "or auto"}, {"--workers", "-2"});
+  folder.check_refused(kGood, {"parallel.workers: expected at most", "found 100000"},
+                       {"--device", "cpu", "--workers", "100000"});
   folder.check_refused(kGood, {"--accept-workers", "off, on"}, {"--accept-workers", "maybe"});
   folder.check_refused(kGood, {"parallel.transport: ipc needs --device cuda"},
                        {"--device", "cpu", "--transport", "ipc"});
