@@ -30,6 +30,7 @@ void VideoOutput::push(ConstTensor latents, StreamRef stream) {
            latents.shape.text());
   const int64_t frames = latents.dim(0), step = at_once();
   if (gpu_) gpu_->make_current();
+  if (!beside_ && (gpu_ || stream.pool().threads() > 1)) beside_.emplace(*writer_);
   for (int64_t t = 0; t < frames && decoded_ < target_.end; t += step)
     tiles_->decode(
         latents.rows(t, std::min(frames, t + step)), [this](ConstTensor picture) { take(picture); },
@@ -42,12 +43,16 @@ void VideoOutput::take(ConstTensor frame) {
   LT_CHECK(frame.numel() == static_cast<int64_t>(rgb_.size()), "a decoded frame has the shape {}",
            frame.shape.text());
   to_rgb(frame, rgb_.data());
-  writer_->write(rgb_.data());
+  if (beside_)
+    beside_->write(rgb_);
+  else
+    writer_->write(rgb_.data());
   sheet_.offer(index - target_.begin, rgb_.data());
   ++written_;
 }
 
 void VideoOutput::close() {
+  if (beside_) beside_->drain();
   writer_->close();
   if (!target_.preview.empty()) sheet_.write(target_.preview);
 }

@@ -11,6 +11,7 @@
 #include "runtime/model/model_config.h"
 #include "runtime/model/vae_tiles.h"
 #include "runtime/stream/contact_sheet.h"
+#include "runtime/stream/encode_thread.h"
 #include "runtime/stream/video_writer.h"
 
 namespace longtake {
@@ -31,7 +32,8 @@ class VideoOutput {
               const VideoWriter::Notice& notice, StreamRef stream);
 
   // The next latent frames, f32 [frames, channels, h, w] as they are stored. Decoded on the GPU of
-  // the constructor's stream if it was one, otherwise by this stream's threads.
+  // the constructor's stream if it was one, otherwise by this stream's threads. Where that leaves
+  // a core free, frames are encoded in a thread of their own.
   void push(ConstTensor latents, StreamRef stream);
   int64_t at_once() const { return tiles_->at_once(); }  // frames that push() should be given
   int64_t frames() const { return written_; }
@@ -44,6 +46,7 @@ class VideoOutput {
   std::optional<VaeDecoder> decoder_;
   std::optional<TiledVaeDecoder> tiles_;
   std::optional<VideoWriter> writer_;
+  std::optional<EncodeThread> beside_;
   ContactSheet sheet_;
   std::vector<uint8_t> rgb_;
   std::optional<StreamRef> gpu_;

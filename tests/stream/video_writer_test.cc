@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "runtime/stream/encode_thread.h"
 #include "tests/stream/sample_run.h"
 #include "tests/support/decoded_video.h"
 #include "tests/support/expect_error.h"
@@ -151,6 +152,49 @@ TEST_CASE("a full disk is an I/O error and leaves no video") {
   CHECK(error.code() == ExitCode::io);
   CHECK(mentions(error, "File too large"));
   CHECK(fs::is_empty(scratch.path()));
+}
+
+TEST_CASE("a thread of its own encodes the same video") {
+  const ScratchFolder scratch;
+  VideoWriter here(scratch / "here.mp4", kWidth, kHeight, 16);
+  write_frames(here, 0, 40);
+  here.close();
+
+  VideoWriter there(scratch / "there.mp4", kWidth, kHeight, 16);
+  {
+    EncodeThread thread(there);
+    for (int i = 0; i < 40; ++i) thread.write(sample_picture(i));
+    thread.drain();
+    CHECK(there.frames() == 40);
+  }
+  there.close();
+
+  CHECK(contents(scratch / "there.mp4") == contents(scratch / "here.mp4"));
+}
+
+TEST_CASE("what goes wrong in the encoding thread is told to who writes and who waits") {
+  const ScratchFolder scratch;
+  VideoWriter video(scratch / "v.mp4", kWidth, kHeight, 16);
+  write_frames(video, 0, 1);
+  video.close();
+  EncodeThread thread(video);  // a closed video takes no frame
+
+  thread.write(sample_picture(0));
+  const Error waiting = error_of([&] { thread.drain(); });
+  const Error writing = error_of([&] { thread.write(sample_picture(1)); });
+
+  CHECK(mentions(waiting, "the video is closed"));
+  CHECK(mentions(writing, "the video is closed"));
+}
+
+TEST_CASE("a thread that is not waited for drops its frames") {
+  const ScratchFolder scratch;
+  VideoWriter video(scratch / "v.mp4", kWidth, kHeight, 16);
+  {
+    EncodeThread thread(video);
+    for (int i = 0; i < 8; ++i) thread.write(sample_picture(i));
+  }
+  CHECK(video.frames() <= 8);
 }
 
 }  // namespace longtake
