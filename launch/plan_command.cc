@@ -156,7 +156,7 @@ class Planning {
     auto checked =
         std::async(std::launch::async, [this, &plan] { return check_made(plan, result_.sweeps); });
     PlanMaker maker(plan);
-    Simulator simulator(plan.mesh, costs, sink(shared));
+    Simulator simulator(plan.mesh, costs, result_.endless(), sink(shared));
     std::optional<Simulation> filled;  // when all blocks are in flight
     for (; !maker.done() && maker.sweep() < result_.sweeps; maker.next()) {
       if (result_.endless() && maker.sweep() == filled_after()) filled = simulator.result();

@@ -44,7 +44,9 @@ class SweepWriter {
         rank_(rank),
         first_(spec.mesh.first(rank)),
         last_(spec.mesh.last(rank)),
-        out_(out) {}
+        out_(out) {
+    defers_ = mesh_.branches == 2 && (mesh_.stages == 1 || sweep_.visits() > mesh_.stages + 1);
+  }
 
   void write() {
     const bool returns = first_ && mesh_.stages > 1;
@@ -60,6 +62,7 @@ class SweepWriter {
         add(Recv{Payload::latent, next->latent.block, next->latent.version, last_rank()});
       visit(b, s);
     }
+    solve_deferred();
     LT_CHECK(next == due.end(), "sweep {} left latents behind", sweep_.index);
   }
 
@@ -79,6 +82,9 @@ class SweepWriter {
   bool exists(int64_t block) const { return !blocks_ || block < *blocks_; }
   RankId last_rank() const { return mesh_.rank({mesh_.stages - 1}, mesh_.branch(rank_)); }
   RankId first_rank() const { return mesh_.rank({0}, mesh_.branch(rank_)); }
+  RankId other_branch() const {
+    return mesh_.rank(mesh_.stage(rank_), {1 - mesh_.branch(rank_).value});
+  }
 
   Sweep live(int64_t index) const {
     const int64_t unfinished = index - steps_ + 1;  // (b - first_block) r >= this
@@ -133,12 +139,18 @@ class SweepWriter {
       add(Recv{Payload::tokens, b, s, {rank_.value - 1}});
     const Forward forward = forward_of(b, s);
     add(forward);
-    if (last_)
-      solve(b, s);
-    else
+    if (!last_) {
       add(Send{Payload::tokens, b, s, {rank_.value + 1}});
+      release_features(forward);
+      if (first_) release_latents(b, s);
+      return;
+    }
+    solve_deferred();
+    add(Head{b, s});
+    if (mesh_.branches == 2) add(Send{Payload::velocity, b, s, other_branch()});
     release_features(forward);
-    if (first_ || last_) release_latents(b, s);
+    deferred_ = Latent{b, s};
+    if (!defers_) solve_deferred();
   }
 
   std::optional<Latent> latent_prefix(BlockId b, StepId s) const {
@@ -169,19 +181,21 @@ class SweepWriter {
     return out;
   }
 
-  void solve(BlockId b, StepId s) {
+  // Guidance and the solver. Where defers_, they follow the next visit's forward, so that neither
+  // branch stands still when the other's velocity is a little late; not where that would hold up a
+  // next sweep that has hardly more visits than there are stages.
+  void solve_deferred() {
+    if (!deferred_) return;
+    const auto [b, s] = *deferred_;
+    deferred_.reset();
     const bool finished = s.value + 1 == steps_;
     const Latent made{b, {s.value + 1}};
-    add(Head{b, s});
-    if (mesh_.branches == 2) {
-      const RankId other = mesh_.rank(mesh_.stage(rank_), {1 - mesh_.branch(rank_).value});
-      add(Send{Payload::velocity, b, s, other});
-      add(Recv{Payload::velocity, b, s, other});
-    }
+    if (mesh_.branches == 2) add(Recv{Payload::velocity, b, s, other_branch()});
     add(SolverStep{b, s});
     if (mesh_.stages > 1 && first_stage_reads(made))
       add(Send{Payload::latent, b, made.version, first_rank()});
     if (finished && mesh_.branch(rank_).value == 0) add(Emit{b});
+    release_latents(b, s);
   }
 
   // A head and an aligned tail have one reader. The last tail of a finished block (`causal`) is
@@ -211,7 +225,8 @@ class SweepWriter {
   Sweep sweep_;
   bool begins_;
   RankId rank_;
-  bool first_, last_;
+  bool first_, last_, defers_;
+  std::optional<Latent> deferred_;  // the input of a visit that the solver has yet to finish
   std::vector<Instruction>& out_;
 };
 

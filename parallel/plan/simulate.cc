@@ -58,8 +58,9 @@ double Simulation::idle_share() const {
   return all > 0 ? 1 - busy / all : 0;
 }
 
-Simulator::Simulator(const Mesh& mesh, const Costs& costs, EventSink sink, int64_t depth)
-    : mesh_(mesh), costs_(costs), sink_(std::move(sink)), depth_(depth) {
+Simulator::Simulator(const Mesh& mesh, const Costs& costs, bool endless, EventSink sink,
+                     int64_t depth)
+    : mesh_(mesh), costs_(costs), endless_(endless), sink_(std::move(sink)), depth_(depth) {
   ranks_.resize(static_cast<size_t>(mesh.ranks()));
   links_.resize(3 * ranks_.size());
   for (Link& link : links_) link.load.from = {-1};
@@ -137,10 +138,10 @@ void Simulator::wait(Rank& rank, double until) {
   rank.out.busy_s += done;
 }
 
-// The queue is finite: what is too much is done at once.
+// What is too much is done at once.
 void Simulator::leave_behind(Rank& rank, double seconds) {
-  if (seconds == 0) return;
   rank.out.backlog_s += seconds;
+  if (seconds == 0 || !endless_) return;
   const double now = std::max(0.0, rank.out.backlog_s - background_queue * seconds);
   rank.out.backlog_s -= now;
   rank.out.background_s += now;
@@ -234,7 +235,7 @@ double peak_bytes(const PlanSpec& spec, const Costs& costs, RankId rank,
 Simulation simulate(const PlanSpec& spec, const Costs& costs, std::optional<int64_t> sweeps,
                     EventSink sink) {
   PlanMaker maker(spec);
-  Simulator simulator(spec.mesh, costs, std::move(sink));
+  Simulator simulator(spec.mesh, costs, !spec.layout.total_frames, std::move(sink));
   for (; !maker.done() && (!sweeps || maker.sweep() < *sweeps); maker.next()) {
     simulator.add_sweep(maker);
     simulator.play();

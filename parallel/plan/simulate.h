@@ -13,7 +13,8 @@
 
 namespace longtake {
 
-// Background work of so many instructions may be left undone before the rank waits for it.
+// Background work of so many instructions may be left undone, in a video without end, before the
+// rank waits for it: it must keep up. A bounded video leaves what it likes for the end.
 inline constexpr int background_queue = 8;
 
 // Seconds and bytes of everything a plan does.
@@ -91,7 +92,7 @@ using EventSink = std::function<void(const SimulatedEvent&)>;
 // Feed it sweep by sweep: what was played is forgotten.
 class Simulator {
  public:
-  Simulator(const Mesh& mesh, const Costs& costs, EventSink sink = {},
+  Simulator(const Mesh& mesh, const Costs& costs, bool endless = false, EventSink sink = {},
             int64_t depth = channel_depth);
 
   void add(RankId rank, std::span<const Instruction> list);
@@ -129,6 +130,7 @@ class Simulator {
 
   Mesh mesh_;
   const Costs& costs_;
+  bool endless_;
   EventSink sink_;
   int64_t depth_;
   std::vector<Rank> ranks_;

@@ -50,7 +50,7 @@ double slots(const PlanSpec& spec) {
 TEST_CASE("two ranks by hand") {
   const CountableCosts costs;
   std::vector<std::string> events;
-  Simulator simulator({2, 1}, costs, [&](const SimulatedEvent& e) {
+  Simulator simulator({2, 1}, costs, false, [&](const SimulatedEvent& e) {
     events.push_back(fmt::format("r{} {} {}-{} {}", e.rank.value, e.index, e.begin_s, e.end_s,
                                  to_text(e.instruction)));
   });
@@ -127,6 +127,32 @@ TEST_CASE("two branches are two pipelines of half the depth") {
   const PlanSpec spec = plan_spec({4, 2}, ContextRule::dualparal, 50, 1, 32);
   CHECK(slots(spec) == slots(plan_spec({4, 1}, ContextRule::dualparal, 50, 1, 32)));
   CHECK(slots(spec) <= 1615);
+}
+
+// Visits take 1 slot, every second one of a branch 1.5, in turn: neither branch is slower than the
+// other, but one of them is late at every visit.
+TEST_CASE("a branch that is late now and then does not hold the other up") {
+  struct Uneven : UniformCosts {
+    int64_t stages;
+    explicit Uneven(int64_t n) : stages(n) {}
+    double seconds(RankId rank, const Instruction& i) const override {
+      const auto* visit = std::get_if<Forward>(&i);
+      if (!visit) return 0;
+      const int64_t branch = rank.value / stages;
+      return (visit->block.value + branch) % 2 == 0 ? 1 : 1.5;
+    }
+  };
+  const int64_t steps = 50, blocks = 32, visits = steps * blocks;
+  for (const ContextRule rule :
+       {ContextRule::aligned, ContextRule::dualparal, ContextRule::causal, ContextRule::isolated}) {
+    const PlanSpec spec = plan_spec({1, 2}, rule, steps, 1, blocks);
+
+    const Simulation out = simulate(spec, Uneven(1));
+
+    CAPTURE(std::string(name(rule)));
+    CHECK(out.makespan_s >= 1.25 * visits);
+    CHECK(out.makespan_s <= 1.01 * 1.25 * visits);  // 1.5 with a wait at every visit
+  }
 }
 
 TEST_CASE("stagger trades the first block for the whole") {
@@ -262,14 +288,18 @@ TEST_CASE("background work goes on while its rank waits, and after the end") {
   }
 }
 
-// Ten blocks on one rank that never waits: the queue takes eight.
-TEST_CASE("background work beyond its queue holds the rank up") {
+// Ten blocks on one rank that never waits.
+TEST_CASE("background work is left for the end, or holds the rank of an endless video up") {
   const Decoding costs(1);
   PlanSpec spec = plan_spec({1, 1}, ContextRule::isolated, 1, 1, 10);
 
-  const Simulation out = simulate(spec, costs);
+  const Simulation bounded = simulate(spec, costs);
+  spec.layout.total_frames.reset();
+  const Simulation endless = simulate(spec, costs, 10);
 
-  CHECK(out.instructions_s == 10 + 2 * 3);
-  CHECK(out.makespan_s == 10 + 10 * 3);
-  CHECK(out.ranks[0].busy_s == 40);
+  CHECK(bounded.instructions_s == 10);
+  CHECK(bounded.makespan_s == 10 + 10 * 3);
+  CHECK(endless.instructions_s == 10 + 2 * 3);  // the queue takes eight
+  CHECK(endless.makespan_s == 10 + 10 * 3);
+  for (const Simulation& out : {bounded, endless}) CHECK(out.ranks[0].busy_s == 40);
 }
