@@ -7,6 +7,8 @@
 #include <cstring>
 #include <functional>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "kernels/attention.h"
 #include "kernels/base/isa.h"
@@ -69,32 +71,52 @@ OwnedTensor numbers(DType dtype, const Shape& shape, StreamRef stream) {
   return out;
 }
 
-// FLOP/s of the products of one layer: queries, feed-forward up with its activation and down onto
-// the residual.
+// Weights of the products of one layer: four of self-attention, two of cross-attention, the
+// feed-forward.
+struct LayerWeights {
+  std::vector<Linear> square;
+  Linear up, down;
+};
+
+// FLOP/s of the products of one layer after the other, as a visit has them: with the feed-forward's
+// activation and down onto the residual, and with weights that another layer has driven from the
+// nearest cache.
 double linear_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
+  constexpr int kSquares = 6;
+  constexpr double kCache = 16e6;  // bytes of weights that are worth going round
   const int64_t scale = stream.on_gpu() ? kGpuScale : 1;
   const double kEnough = 2e9 * static_cast<double>(scale * scale);  // FLOP of a run
   const int64_t d = std::min<int64_t>(p.dim, 1536 * scale);
   const int64_t f = std::min<int64_t>(p.ffn, 4096 * scale);
-  const double row_flops = static_cast<double>(8 * d * d + 4 * d * f);
+  const double numbers_of_layer = static_cast<double>(kSquares * d * d + 2 * d * f);
+  const double row_flops = 2 * numbers_of_layer;
   const int64_t rows = std::min(
       p.tokens, std::clamp<int64_t>(static_cast<int64_t>(kEnough / row_flops), 64, 512 * scale));
   const auto weight = [&](int64_t out, int64_t in) {
     return Linear(numbers(dtype, {out, in}, stream), {}, dtype, stream);
   };
-  const Linear square = weight(d, d), up = weight(f, d), down = weight(d, f);
+  const double layer_bytes = numbers_of_layer * static_cast<double>(size_bytes(dtype));
+  std::vector<LayerWeights> layers(static_cast<size_t>(std::clamp(kCache / layer_bytes, 1., 8.)));
+  for (LayerWeights& layer : layers) {
+    for (int i = 0; i < kSquares; ++i) layer.square.push_back(weight(d, d));
+    layer.up = weight(f, d), layer.down = weight(d, f);
+  }
   const OwnedTensor x = numbers(dtype, {rows, d}, stream);
   OwnedTensor y(dtype, {rows, d}, stream.device()), hidden(dtype, {rows, f}, stream.device());
   OwnedTensor stream_x(DType::f32, {rows, d}, stream.device());
   fill_zero(stream_x, stream);
+  size_t turn = 0;
   const auto work = [&] {
-    for (int i = 0; i < 4; ++i) linear({.x = x, .y = y}, square, stream);
-    linear({.x = x, .activation = Activation::gelu_tanh, .y = hidden}, up, stream);
-    linear({.x = hidden, .residual = stream_x}, down, stream);
+    const LayerWeights& layer = layers[turn++ % layers.size()];
+    for (const Linear& square : layer.square) linear({.x = x, .y = y}, square, stream);
+    linear({.x = x, .activation = Activation::gelu_tanh, .y = hidden}, layer.up, stream);
+    linear({.x = hidden, .residual = stream_x}, layer.down, stream);
   };
   return static_cast<double>(rows) * row_flops / median_seconds(budget_s, stream, work);
 }
 
+// FLOP/s of self-attention, with the share of its keys before and behind the block's own that a
+// visit has.
 double attention_rate(const RateProbe& p, DType dtype, double budget_s, StreamRef stream) {
   const int64_t scale = stream.on_gpu() ? kGpuScale : 1;
   const int64_t head = p.dim / p.heads, heads = std::min<int64_t>(p.heads, 4 * scale);
@@ -104,7 +126,11 @@ double attention_rate(const RateProbe& p, DType dtype, double budget_s, StreamRe
                     k = numbers(dtype, {keys, heads, head}, stream),
                     v = numbers(dtype, {keys, heads, head}, stream);
   OwnedTensor out(dtype, {queries, heads, head}, stream.device());
-  const std::array<KeySegment, 1> segments{{{k, v, 0}}};
+  const int64_t beside = keys * std::max<int64_t>(0, p.keys - p.tokens) / (2 * p.keys);
+  std::vector<KeySegment> segments;
+  for (const auto [begin, end] :
+       {std::pair<int64_t, int64_t>{0, beside}, {beside, keys - beside}, {keys - beside, keys}})
+    if (begin < end) segments.push_back({k.view().rows(begin, end), v.view().rows(begin, end), 0});
   AttentionArgs args;
   args.q = q;
   args.segments = segments;

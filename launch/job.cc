@@ -107,13 +107,14 @@ double seconds_to_measure(const ModelShape& model, const PlanSpec& plan) {
   return std::clamp(flops * 1e-10, 0.1, 0.8);
 }
 
-// Rank 0's numbers: the layers must be shared out alike everywhere.
+// Rank 0's numbers: the layers must be shared out alike everywhere. All ranks measure at the same
+// time, since they will work at the same time: neighbours on a node slow each other down.
 HardwareProfile share_hardware(const Job& job, Comm& comm, const JobRanks& ranks,
                                const std::string& hardware) {
   std::string text;
-  if (comm.rank() == 0 && !hardware.empty()) {
-    text = to_yaml(read_hardware(hardware));
-  } else if (comm.rank() == 0) {
+  if (!hardware.empty()) {
+    if (comm.rank() == 0) text = to_yaml(read_hardware(hardware));
+  } else {
     ThreadPool pool(ranks.threads);
     RateProbe probe = probe_of(job.plan, job.shape);
     probe.dtypes = {job.compute};
@@ -124,6 +125,7 @@ HardwareProfile share_hardware(const Job& job, Comm& comm, const JobRanks& ranks
     text = to_yaml(measure_rates(probe, device.stream()));
   }
   text = comm.broadcast(text);
+  if (comm.rank() == 0) log_debug("rates that the layers are shared out by:\n{}", text);
   HardwareProfile out = parse_hardware(text, "hardware of rank 0").profile(job.compute);
   const auto cores = static_cast<double>(comm.max(ranks.cores));
   out.spare_speed = std::max(1.0, cores / ranks.threads);

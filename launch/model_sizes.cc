@@ -98,7 +98,7 @@ ModelShape shape_of(const ModelSizes& sizes, int64_t height, int64_t width, DTyp
   out.dim = t.dim();
   out.heads = t.heads;
   out.ffn = t.ffn_dim;
-  out.text_rows = t.text_length;
+  out.text_rows = std::min(t.text_length, usual_text_rows);
   out.text_dim = t.text_dim;
   out.freq_dim = t.freq_dim;
   out.in_channels = t.in_channels;

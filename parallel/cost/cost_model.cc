@@ -184,11 +184,12 @@ double CostModel::fixed_bytes(RankId rank) const {
          (decodes ? model_.decode_bytes : 0);
 }
 
-// Keys of a text of a prompt's usual length in each branch; a modulation for each step; tables of
+// Keys of the text in each branch; a modulation for each step; tables of
 // the windows with both neighbours, with one (two kinds) and with none; at the last stage the
 // branches' velocities, the guided one and the solver's newest prediction.
 double CostModel::table_bytes(RankId rank) const {
-  constexpr double text_rows = 32, windows = 4;
+  constexpr double windows = 4;
+  const auto text_rows = static_cast<double>(model_.text_rows);
   const auto d = static_cast<double>(model_.dim), s = static_cast<double>(model_.dtype_bytes);
   const auto layers = static_cast<double>(units_of(rank, SubLayer::cross_attention));
   const VisitShape full = full_visit(plan_, model_);

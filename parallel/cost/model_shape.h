@@ -5,12 +5,15 @@
 
 namespace longtake {
 
+// Tokens of a usual prompt. Padding up to the model's text length costs as much as one more.
+inline constexpr int64_t usual_text_rows = 32;
+
 struct ModelShape {
   int64_t layers = 0;
   int64_t dim = 0;
   int64_t heads = 0;
   int64_t ffn = 0;
-  int64_t text_rows = 512;  // keys of cross-attention
+  int64_t text_rows = usual_text_rows;  // keys of cross-attention
   int64_t text_dim = 4096;
   int64_t freq_dim = 256;
   int64_t in_channels = 16, out_channels = 16;

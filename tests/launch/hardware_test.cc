@@ -63,6 +63,13 @@ TEST_CASE("a profile in the units of people becomes one in SI units") {
   CHECK(p.operator_s == doctest::Approx(2.5e-6));
 }
 
+// Padding up to the model's 512 rows of text is computed as one: a plan must not count it.
+TEST_CASE("a plan counts the text that is computed") {
+  const ModelShape m = shape_of(preset("wan2.1-t2v-1.3b"), 60, 104, DType::bf16, false);
+
+  CHECK(m.text_rows == usual_text_rows);
+}
+
 TEST_CASE("what is written is read again") {
   const HardwareFile file = parse_hardware(kGood, "small.yaml");
 

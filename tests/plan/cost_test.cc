@@ -14,7 +14,7 @@ namespace {
 
 ModelShape wan_1_3b() {
   ModelShape m;
-  m.layers = 30, m.dim = 1536, m.heads = 12, m.ffn = 8960;
+  m.layers = 30, m.dim = 1536, m.heads = 12, m.ffn = 8960, m.text_rows = 512;
   m.latent_rows = 60, m.latent_columns = 104;
   return m;
 }
@@ -177,8 +177,8 @@ TEST_CASE("bytes by hand") {
   CHECK(costs.workspace_bytes() == 48 + 2 * (39 + 4));
   CHECK(costs.fixed_bytes({1}) ==
         costs.weight_bytes({1}) + costs.workspace_bytes() + costs.table_bytes({1}));
-  // Text keys 512, modulations 224, four windows of 4 frames 128, four latents 384, packed 32.
-  CHECK(costs.table_bytes({1}) == 1280);
+  // Text keys 80, modulations 224, four windows of 4 frames 128, four latents 384, packed 32.
+  CHECK(costs.table_bytes({1}) == 848);
   ModelShape video = m;
   video.decode_bytes = 5000;
   const CostModel decodes(spec, video, profile(), {UnitRange{0, 4}, UnitRange{4, 6}});
