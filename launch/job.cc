@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <future>
 #include <nlohmann/json.hpp>
 
 #include "launch/calibrate.h"
@@ -107,22 +108,47 @@ double seconds_to_measure(const ModelShape& model, const PlanSpec& plan) {
   return std::clamp(flops * 1e-10, 0.1, 0.8);
 }
 
+// Processes or threads that will compute on this node beside this rank and measure nothing
+// themselves: ranks that are threads of this process, and the workers that rank 0 starts.
+int64_t silent_neighbours(const Job& job, const Comm& comm, const JobRanks& ranks) {
+  if (job.config.device != DeviceChoice::cpu) return 0;
+  int64_t out = comm.ranks() == 1 ? ranks.ranks - 1 : 0;
+  if (comm.rank() == 0) out += job.config.parallel.workers.value_or(0);
+  const int64_t room = choose_threads(0) / ranks.threads - comm.ranks_on_node();
+  return std::clamp<int64_t>(out, 0, std::max<int64_t>(0, room));
+}
+
+// While others do the same, as they will in the run: neighbours on a node slow each other down.
+HardwareFile measure_in_company(const Job& job, const RateProbe& probe, const JobRanks& ranks,
+                                int rank_on_node, int64_t neighbours) {
+  const auto measure = [&] {
+    ThreadPool pool(ranks.threads);
+    WorkDevice device(job.config.device, rank_on_node, pool);
+    return measure_rates(probe, device.stream());
+  };
+  std::vector<std::future<HardwareFile>> company;
+  for (int64_t i = 0; i < neighbours; ++i)
+    company.push_back(std::async(std::launch::async, measure));
+  HardwareFile out = measure();
+  for (auto& neighbour : company) (void)neighbour.get();
+  return out;
+}
+
 // Rank 0's numbers: the layers must be shared out alike everywhere. All ranks measure at the same
-// time, since they will work at the same time: neighbours on a node slow each other down.
+// time.
 HardwareProfile share_hardware(const Job& job, Comm& comm, const JobRanks& ranks,
                                const std::string& hardware) {
   std::string text;
   if (!hardware.empty()) {
     if (comm.rank() == 0) text = to_yaml(read_hardware(hardware));
   } else {
-    ThreadPool pool(ranks.threads);
     RateProbe probe = probe_of(job.plan, job.shape);
     probe.dtypes = {job.compute};
     probe.seconds = seconds_to_measure(job.shape, job.plan);
     probe.vae = job.folder.vae;
     probe.memory_bytes = machine_memory_bytes() / ranks.on_node;
-    WorkDevice device(job.config.device, comm.rank_on_node(), pool);
-    text = to_yaml(measure_rates(probe, device.stream()));
+    text = to_yaml(measure_in_company(job, probe, ranks, comm.rank_on_node(),
+                                      silent_neighbours(job, comm, ranks)));
   }
   text = comm.broadcast(text);
   if (comm.rank() == 0) log_debug("rates that the layers are shared out by:\n{}", text);

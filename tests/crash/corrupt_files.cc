@@ -65,7 +65,7 @@ bool names_file_and_field(const std::string& text, const std::string& file) {
   };
   if (file == "COMMIT")
     return says("COMMIT: line [0-9]+ does not hold: ") ||
-           says("the state before sweep [0-9]+: .*(bytes|SHA-256|No such file)") ||
+           says("the state before sweep [0-9]+( is lost)?: .*(bytes|SHA-256|No such file)") ||
            says("^(out|state)/[a-z0-9.]+ belongs to no commit");
   if (file == "RUN.json")
     return says("RUN.json: field `[a-z_]+`: ") || says("RUN.json is not .* line [0-9]+, column ") ||
