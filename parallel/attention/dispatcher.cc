@@ -136,6 +136,23 @@ void AttentionDispatcher::finish(Call id, StreamRef stream) {
   s.calls.erase(found);
 }
 
+void AttentionDispatcher::abandon(Call id) noexcept {
+  State& s = *state_;
+  State::Lock lock(s.mutex);
+  const auto found = std::find_if(s.calls.begin(), s.calls.end(),
+                                  [&](const AttentionCall& call) { return call.id() == id; });
+  if (found == s.calls.end()) return;
+  found->offered = false;  // no piece of it is sent any more
+  while (found->copying > 0) s.changed.wait(lock);
+  for (WorkerPeer& peer : s.peers) {
+    for (WorkerPeer::Slot& slot : peer.slots)
+      if (slot.call == &*found) slot.call = nullptr, slot.piece = nullptr;
+    for (const AttentionPiece& piece : found->pieces())
+      if (peer.trial && peer.trial->task == piece.task) peer.trial.reset();
+  }
+  s.calls.erase(found);
+}
+
 // What the rank had to do by itself since start(), as the next calls of this branch will find it.
 void AttentionDispatcher::State::await(AttentionCall& call, double now) {
   constexpr double kNewest = 0.25;

@@ -70,6 +70,7 @@ class AttentionDispatcher : public AttentionExchange {
 
   Call start(const AttentionArgs& args, const AttentionKey& key, StreamRef stream) override;
   void finish(Call call, StreamRef stream) override;
+  void abandon(Call call) noexcept override;
 
   DispatchReport report() const;
   // Says goodbye to all workers. Idempotent.

@@ -181,15 +181,15 @@ Transformer::Pass Transformer::begin(UnitRange units, Tensor x, const Visit& vis
 
 bool Transformer::advance(Pass& pass, StreamRef stream) {
   if (pass.begun) {
-    pass.visit.exchange->finish(*pass.begun, stream);
-    pass.begun.reset();
+    pass.begun.finish(stream);
     end_attention(pass, stream);
   }
   while (pass.unit < pass.units.end) {
     if (pass.unit % 3 == 0 && pass.visit.exchange) {
       begin_attention(pass, stream);
       pass.visit.key.layer = static_cast<int32_t>(pass.unit / 3);
-      pass.begun = pass.visit.exchange->start(pass.attention.args(), pass.visit.key, stream);
+      pass.begun =
+          StartedAttention(*pass.visit.exchange, pass.attention.args(), pass.visit.key, stream);
       return true;
     }
     forward_unit(pass, stream);

@@ -95,7 +95,7 @@ class Transformer::Pass {
   LayerWorkspace* workspace = nullptr;
   int64_t unit = 0;  // next
   PreparedAttention attention;
-  std::optional<AttentionExchange::Call> begun;  // elsewhere, of `unit`
+  StartedAttention begun;  // elsewhere, of `unit`
 };
 
 }  // namespace longtake

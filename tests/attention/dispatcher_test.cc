@@ -1,9 +1,11 @@
 // A rank and its workers, without sockets: whoever computes, the bits are the same.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <optional>
+#include <thread>
 
 #include "tests/attention/worker_fixture.h"
 
@@ -42,6 +44,12 @@ struct Group {
   AttentionDispatcher dispatcher;
   std::deque<ThreadWorker> workers;
 };
+
+int64_t dropped(const DispatchReport& report) {
+  int64_t out = 0;
+  for (const WorkerReport& worker : report.workers) out += worker.dropped;
+  return out;
+}
 
 std::deque<AttentionCase> some_cases(DType dtype, int64_t count) {
   std::deque<AttentionCase> cases;
@@ -95,6 +103,29 @@ TEST_CASE("query rows cut at multiples of 128 give the bits of the whole") {
         CHECK_MESSAGE(one.right(), name(dtype), " head_dim ", head_dim, " rows ", part);
       }
     }
+}
+
+// As when a visit ends in an error: the tensors are gone when the worker answers.
+TEST_CASE("a call that is given up is not touched again") {
+  Group group(quick_rules());
+  for (int i = 0; i < 2; ++i) group.add();
+  REQUIRE(group.dispatcher.workers(2, 10) == 2);
+  int64_t given_up = 0;
+  // Again until workers have answered somebody who was gone.
+  for (; given_up < 2000 && dropped(group.dispatcher.report()) < 20; ++given_up) {
+    std::optional<AttentionCase> one(std::in_place, DType::f32, 1024, 3, 64,
+                                     std::vector<int64_t>{1024}, 7);
+    {
+      const StartedAttention begun(group.dispatcher, one->args(), {}, test_stream());
+      if (given_up % 2) std::this_thread::sleep_for(std::chrono::milliseconds(given_up % 5));
+    }
+    one.reset();
+  }
+  CHECK(dropped(group.dispatcher.report()) >= 20);
+
+  auto cases = some_cases(DType::f32, 6);
+  run_in_turn(group.dispatcher, cases);
+  for (const AttentionCase& one : cases) CHECK(one.right());
 }
 
 TEST_CASE("small attention is not sent") {
