@@ -45,7 +45,7 @@ class SweepWriter {
         first_(spec.mesh.first(rank)),
         last_(spec.mesh.last(rank)),
         out_(out) {
-    defers_ = mesh_.branches == 2 && (mesh_.stages == 1 || sweep_.visits() > mesh_.stages + 1);
+    defers_ = mesh_.branches == 2 && mesh_.stages == 1;
   }
 
   void write() {
@@ -182,8 +182,8 @@ class SweepWriter {
   }
 
   // Guidance and the solver. Where defers_, they follow the next visit's forward, so that neither
-  // branch stands still when the other's velocity is a little late; not where that would hold up a
-  // next sweep that has hardly more visits than there are stages.
+  // branch stands still when the other's velocity is a little late. Not in a pipeline, whose first
+  // stage waits for the latent.
   void solve_deferred() {
     if (!deferred_) return;
     const auto [b, s] = *deferred_;
