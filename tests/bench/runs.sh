@@ -25,4 +25,9 @@ generate() {
 # value KEY : a number of the last run's report, "seconds" keys without their section
 value() { sed -n "s/.*\"$1\": \([-0-9.e]*\),*$/\1/p" "$scratch/run/report.json" | head -1; }
 
+# Seconds of denoising that the plan of the last run predicted.
+predicted() {
+  awk -F'[:,]' '/"predicted"/ {p = 1} p && /"denoise"/ {print $2 + 0; exit}' "$scratch/run/report.json"
+}
+
 median() { sort -g | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }

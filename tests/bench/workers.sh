@@ -39,8 +39,7 @@ for precision in f32 bf16; do
       run_of model 1 --num-frames "${FRAMES:-81}" --steps "${STEPS:-4}" --guidance-scale 5 --workers $workers
       same_latents visits "$workers workers"
       keep w$workers denoise
-      awk '/"predicted"/ {p = 1} p && /"denoise"/ {gsub(/[^0-9.]/, ""); print; exit}' "$scratch/run/report.json" \
-        >>"$scratch/$precision.w$workers.predicted"
+      predicted >>"$scratch/$precision.w$workers.predicted"
       [ $workers -eq 0 ] || keep w1 hidden_share
     done
     run_of model 1 --num-frames "${FRAMES:-81}" --steps "${STEPS:-4}" --guidance-scale 5 --accept-workers on
