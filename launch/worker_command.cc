@@ -77,6 +77,18 @@ void say(const WorkerSummary& done) {
   for (const std::string& why : done.broken) log_warning("{}", why);
 }
 
+// Joins and computes until that is over.
+WorkerSummary serve(const WorkerOptions& options, const WorkerHello& hello, StreamRef stream) {
+  const auto wait =
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.wait_s));
+  std::vector<std::unique_ptr<PairLink>> links = join(options, hello, Clock::now() + wait);
+  log_info("joined {} rank{} through {}", links.size(), links.size() == 1 ? "" : "s",
+           options.connect.string());
+  const WorkerSummary done = run_worker(std::move(links), {}, stop_requested(), stream);
+  say(done);
+  return done;
+}
+
 }  // namespace
 
 int run_worker_command(const WorkerOptions& options) {
@@ -85,13 +97,16 @@ int run_worker_command(const WorkerOptions& options) {
   ThreadPool pool(choose_threads(options.threads));
   WorkDevice work(device, options.gpu, pool);
   const WorkerHello hello{attention_numerics(device), host_name(), ::getpid(), random_number()};
-  const auto wait =
-      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.wait_s));
-  std::vector<std::unique_ptr<PairLink>> links = join(options, hello, Clock::now() + wait);
-  log_info("joined {} rank{} through {}", links.size(), links.size() == 1 ? "" : "s",
-           options.connect.string());
-  const WorkerSummary done = run_worker(std::move(links), {}, stop_requested(), work.stream());
-  say(done);
+  WorkerSummary done = serve(options, hello, work.stream());
+  // Nobody said goodbye: the run died and may be resumed, or took this worker for dead.
+  while (done.goodbyes == 0 && !done.broken.empty() && !stop_requested()) {
+    try {
+      done = serve(options, hello, work.stream());
+    } catch (const Error& e) {
+      log_info("{}", e.what());
+      break;
+    }
+  }
   return static_cast<int>(ExitCode::done);
 }
 

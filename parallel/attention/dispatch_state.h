@@ -104,6 +104,7 @@ struct AttentionDispatcher::State {
   void send(WorkerPeer& peer, int slot, AttentionCall& call, AttentionPiece& piece, bool trial,
             Lock& lock);
   void take_answer(WorkerPeer& peer, WorkerPeer::Slot& slot, int number, Lock& lock);
+  void dismiss(WorkerPeer& peer);
   void say_goodbye();
 
   // Either, with the lock held.

@@ -96,10 +96,23 @@ void AttentionDispatcher::State::serve(WorkerPeer& peer) {
   }
   const Lock lock(mutex);
   if (!peer.link) return;
-  if (peer.health.state() == WorkerState::dead) return peer.link.reset();
+  if (peer.health.state() == WorkerState::dead) return dismiss(peer);
   if (broken.empty() && peer.health.silent(now()))
     broken = fmt::format("{} heartbeats missed", rules.health.missed_heartbeats);
-  if (!broken.empty()) lose(peer, broken);
+  if (broken.empty()) return;
+  peer.link.reset();  // without a goodbye: it may join again
+  lose(peer, broken);
+}
+
+// A worker that hears the goodbye does not come again.
+void AttentionDispatcher::State::dismiss(WorkerPeer& peer) {
+  if (!peer.link) return;
+  try {
+    peer.link->post(Goodbye{});
+  } catch (const Error&) {
+    // It is gone already.
+  }
+  peer.link.reset();
 }
 
 void AttentionDispatcher::State::on_message(WorkerPeer& peer, const Heartbeat& heartbeat) {
@@ -289,7 +302,7 @@ void AttentionDispatcher::State::lose(WorkerPeer& peer, const std::string& reaso
     slot = {};
   }
   peer.trial.reset();
-  if (std::this_thread::get_id() == thread.get_id()) peer.link.reset();
+  if (std::this_thread::get_id() == thread.get_id()) dismiss(peer);
   changed.notify_all();
 }
 

@@ -151,6 +151,24 @@ check "a run that was killed, resumed, and joined"
 wait $late || fail "the worker that waited: code $?"
 grep -q "joined 2 ranks" "$folder/late" || fail "the worker that waited did not join: $(cat "$folder/late")"
 
+# One that has joined already comes again.
+rm -rf "$run"
+generate 2 "${long[@]}" --checkpoint-every 1 --accept-workers on &
+job=$!
+await 600 test -e "$address" || fail "no address file"
+"$LONGTAKE_BINARY" worker --connect "$address" --wait 60 --threads 1 >"$folder/again" 2>&1 &
+again=$!
+await 600 in_progress || fail "no blocks are made"
+await 100 grep -q "joined 2 ranks" "$folder/again" || fail "a worker does not join: $(cat "$folder/again")"
+kill_ranks
+if wait $job; then fail "2 ranks were over before they were killed"; fi
+await 100 grep -q "waiting up to 60 s" "$folder/again" || fail "a worker does not wait: $(cat "$folder/again")"
+mpirun -n 2 --oversubscribe --bind-to none "$LONGTAKE_BINARY" resume "$run" --accept-workers on --threads 1 \
+  --no-progress --deadline 60 >"$folder/log" 2>&1 || { cat "$folder/log"; exit 1; }
+check "a run that was killed, resumed, and joined again"
+wait $again || fail "the worker that came again: code $?"
+[ "$(grep -c "joined 2 ranks" "$folder/again")" -eq 2 ] || fail "it did not come again: $(cat "$folder/again")"
+
 # What cannot be.
 refused "no file" 66 "workers.addr" --connect "$folder/none/workers.addr" --wait 0
 printf 'longtake workers\nnonsense\n' >"$folder/bad.addr"
