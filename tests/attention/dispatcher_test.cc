@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -113,8 +114,8 @@ TEST_CASE("a call that is given up is not touched again") {
   int64_t given_up = 0;
   // Again until workers have answered somebody who was gone.
   for (; given_up < 2000 && dropped(group.dispatcher.report()) < 20; ++given_up) {
-    std::optional<AttentionCase> one(std::in_place, DType::f32, 1024, 3, 64,
-                                     std::vector<int64_t>{1024}, 7);
+    auto one = std::make_unique<AttentionCase>(DType::f32, 1024, 3, 64, std::vector<int64_t>{1024},
+                                               uint64_t{7});
     {
       const StartedAttention begun(group.dispatcher, one->args(), {}, test_stream());
       if (given_up % 2) std::this_thread::sleep_for(std::chrono::milliseconds(given_up % 5));
