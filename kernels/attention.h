@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/base/buffer.h"
 #include "kernels/base/stream.h"
 #include "kernels/base/tensor.h"
 
@@ -34,6 +35,13 @@ struct AttentionTiles {
   const cuda::DeviceTiles* on_device = nullptr;
 };
 
+// Keys and values as the CPU's kernels read them. Calls that get the same one find them packed, so
+// their segments must be the same; for others it is made anew, or `filled` is set to false.
+struct PackedKeys {
+  Buffer memory;
+  bool filled = false;
+};
+
 struct AttentionArgs {
   ConstTensor q;                         // [queries, heads, head_dim], f32 or bf16
   std::span<const KeySegment> segments;  // at least one row in all; the dtype of q
@@ -42,6 +50,9 @@ struct AttentionArgs {
   Tensor lse = {};        // optional, f32 [heads, queries]: natural log of the sum of exp(logits)
   ConstTensor bias = {};  // optional, f32 [heads, queries, keys], added to the scaled logits
   const AttentionTiles* tiles = nullptr;  // optional; a query without any key: out 0, lse -inf
+  // Optional, for calls with a few of the queries each; not for two threads at once. Heads that do
+  // not fit in one group of the CPU's are packed at every call.
+  PackedKeys* packed = nullptr;
 };
 
 // Logits, softmax and sums in f32; in bf16 the probabilities are rounded to bf16 before the second

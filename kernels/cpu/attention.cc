@@ -41,6 +41,7 @@ struct Call {
   size_t key_floats = 0, value_floats = 0;  // packed, of a head
   const float* key_bias = nullptr;
   float* packed = nullptr;
+  PackedKeys* kept = nullptr;  // holds `packed`, if it outlives the call
 
   Call(const AttentionArgs& a, ThreadPool& p);
   void run();
@@ -69,13 +70,15 @@ Call::Call(const AttentionArgs& a, ThreadPool& p)
   value_floats = static_cast<size_t>(key_room / unit * round_up(head_dim, kernel.width));
   const size_t head_bytes = (key_floats + value_floats) * sizeof(float);
   group = std::clamp<int64_t>(static_cast<int64_t>(kGroupBytes / head_bytes), 1, heads);
+  if (group == heads) kept = args.packed;
 }
 
 // Memory for the packed heads of a group, behind it the bias of every key.
 void Call::reserve() {
   const size_t floats = (key_floats + value_floats) * static_cast<size_t>(group);
   const size_t bytes = (floats + static_cast<size_t>(key_room)) * sizeof(float);
-  packed = static_cast<float*>(pool.scratch(0, bytes, kPackedSlot));
+  if (kept && kept->memory.bytes() < bytes) *kept = {Buffer(bytes), false};
+  packed = static_cast<float*>(kept ? kept->memory.data() : pool.scratch(0, bytes, kPackedSlot));
   const auto biased = [](const KeySegment& s) { return s.logit_bias != 0 && s.k.dim(0) > 0; };
   if (std::none_of(args.segments.begin(), args.segments.end(), biased)) return;
   float* bias = packed + floats;
@@ -90,7 +93,9 @@ void Call::run() {
   const int64_t chunks = (keys + kPackKeys - 1) / kPackKeys;
   for (; first_head < heads; first_head += group) {
     const int64_t n = std::min(group, heads - first_head);
-    pool.parallel_for(n * chunks, [&](int64_t task, int) { pack(task, chunks); });
+    if (!kept || !kept->filled)
+      pool.parallel_for(n * chunks, [&](int64_t task, int) { pack(task, chunks); });
+    if (kept) kept->filled = true;
     pool.parallel_for(n * tiles, [&](int64_t task, int worker) { attend(task, worker); });
   }
 }

@@ -106,14 +106,16 @@ void AttentionCall::unpack(const AttentionPiece& piece, const std::byte* payload
   unpack_rows(payload, rows_of(piece, host_ ? Tensor(host_->out) : args_.out));
 }
 
-void AttentionCall::compute(const AttentionPiece& piece, StreamRef stream) const {
+void AttentionCall::compute(const AttentionPiece& piece, PackedKeys& packed,
+                            StreamRef stream) const {
   std::vector<KeySegment> segments;
   for (const KeySegment& segment : segments_)
     segments.push_back({head_of(segment.k, piece.head), head_of(segment.v, piece.head)});
   attention({.q = rows_of(piece, args_.q),
              .segments = segments,
              .out = rows_of(piece, args_.out),
-             .scale = args_.scale},
+             .scale = args_.scale,
+             .packed = &packed},
             stream);
 }
 

@@ -69,8 +69,8 @@ class AttentionCall {
   AttentionTask task_of(const AttentionPiece& piece) const;
   void pack(const AttentionPiece& piece, std::byte* payload) const;
   void unpack(const AttentionPiece& piece, const std::byte* payload);
-  // The rank's own way.
-  void compute(const AttentionPiece& piece, StreamRef stream) const;
+  // The rank's own way. `packed` is empty or filled by another piece of this head.
+  void compute(const AttentionPiece& piece, PackedKeys& packed, StreamRef stream) const;
   // The result's rows of a piece, without gaps.
   std::vector<std::byte> result(const AttentionPiece& piece, StreamRef stream) const;
 

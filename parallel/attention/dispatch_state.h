@@ -77,6 +77,10 @@ struct AttentionDispatcher::State {
   int wake_fd = -1;
   std::thread thread;
 
+  // Of the rank's thread alone: keys of the head that it last computed a piece of.
+  PackedKeys packed_here;
+  std::pair<int64_t, int64_t> packed_of{-1, -1};  // call, head
+
   // The rank's thread.
   void await(AttentionCall& call, double now);
   AttentionPiece* next_here(AttentionCall& call, AttentionCall*& of, int threads);
@@ -108,6 +112,7 @@ struct AttentionDispatcher::State {
   void say_goodbye();
 
   // Either, with the lock held.
+  bool anybody() const;
   void lose(WorkerPeer& peer, const std::string& reason);
   void give_back(AttentionPiece& piece, double lost_s);
   void under_way(AttentionPiece& piece);  // again, if it was lost

@@ -75,16 +75,24 @@ int64_t AttentionDispatcher::workers(int64_t count, double wait_s) {
   return here();
 }
 
+bool AttentionDispatcher::State::anybody() const {
+  return std::any_of(peers.begin(), peers.end(),
+                     [](const WorkerPeer& p) { return p.link != nullptr; });
+}
+
+bool AttentionDispatcher::anybody() const {
+  const State::Lock lock(state_->mutex);
+  return state_->anybody();
+}
+
 AttentionExchange::Call AttentionDispatcher::start(const AttentionArgs& args,
                                                    const AttentionKey& key, StreamRef stream) {
   State& s = *state_;
   State::Lock lock(s.mutex);
   AttentionCall& call = s.calls.emplace_back(s.next_call++, args, key);
   ++s.totals.calls;
-  const bool alone = std::none_of(s.peers.begin(), s.peers.end(),
-                                  [](const WorkerPeer& p) { return p.link != nullptr; });
   const double work = static_cast<double>(call.queries()) * static_cast<double>(call.keys());
-  if (alone || work < s.rules.least_work) {
+  if (!s.anybody() || work < s.rules.least_work) {
     // Nobody to ask, or not worth it: all heads at once.
     lock.unlock();
     const double begin = State::now();
@@ -226,7 +234,10 @@ void AttentionDispatcher::State::compute_here(AttentionCall& call, AttentionPiec
   under_way(piece);
   lock.unlock();
   const double start = now();
-  call.compute(piece, stream);
+  const std::pair<int64_t, int64_t> of{call.id(), piece.head};
+  if (packed_of != of) packed_here.filled = false;
+  packed_of = of;
+  call.compute(piece, packed_here, stream);
   stream.synchronize();
   const double taken = now() - start;
   std::optional<std::vector<std::byte>> result;

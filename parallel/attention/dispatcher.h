@@ -68,6 +68,7 @@ class AttentionDispatcher : public AttentionExchange {
   // Workers that answer now; waits for `count` of them for at most `seconds`.
   int64_t workers(int64_t count = 0, double seconds = 0);
 
+  bool anybody() const override;
   Call start(const AttentionArgs& args, const AttentionKey& key, StreamRef stream) override;
   void finish(Call call, StreamRef stream) override;
   void abandon(Call call) noexcept override;

@@ -18,6 +18,8 @@ class AttentionExchange {
  public:
   using Call = int64_t;
   virtual ~AttentionExchange() = default;
+  // Whether there is anybody now who could compute for others.
+  virtual bool anybody() const = 0;
   // Begins it and returns when the rest can be computed elsewhere. All that `args` points at, the
   // result included, stays as it is until finish(); the list of segments itself is copied.
   virtual Call start(const AttentionArgs& args, const AttentionKey& key, StreamRef stream) = 0;

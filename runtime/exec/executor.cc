@@ -327,7 +327,8 @@ void Executor::issue(const Forward& i) {
     visit.key.branch = static_cast<uint8_t>(branches_[b]);
     visits.push_back({branches_[b], visit, x(b, i.block)});
   }
-  if (parts_.exchange) {
+  // In turn only for others: it takes two workspaces.
+  if (parts_.exchange && parts_.exchange->anybody()) {
     parts_.model->forward_in_turn(i.step.value, prompt, visits, stream_);
   } else {
     for (const StageModel::BranchVisit& of : visits) {

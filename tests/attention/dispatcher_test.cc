@@ -129,6 +129,32 @@ TEST_CASE("a call that is given up is not touched again") {
   for (const AttentionCase& one : cases) CHECK(one.right());
 }
 
+TEST_CASE("keys that stay packed give the same bits, until they are forgotten") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    AttentionCase one(dtype, 700, 2, 64, {300, 411}, 5), other(dtype, 700, 2, 64, {300, 411}, 6);
+    PackedKeys packed;
+    const auto compute = [&](AttentionCase& of, ConstTensor q) {
+      of.clear();
+      for (int64_t first = 0; first < 700; first += 256) {
+        AttentionArgs args = of.args();
+        const int64_t end = std::min<int64_t>(700, first + 256);
+        args.q = q.rows(first, end);
+        args.out = args.out.rows(first, end);
+        args.packed = &packed;
+        attention(args, test_stream());
+      }
+    };
+
+    compute(one, one.args().q);
+    CHECK(one.right());
+    compute(other, other.args().q);
+    CHECK_FALSE(other.right());  // with the keys of the first
+    packed.filled = false;
+    compute(other, other.args().q);
+    CHECK(other.right());
+  }
+}
+
 TEST_CASE("small attention is not sent") {
   DispatchRules rules;
   Group group(rules);
