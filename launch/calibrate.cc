@@ -7,7 +7,6 @@
 #include <cstring>
 #include <functional>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -128,9 +127,11 @@ double attention_rate(const RateProbe& p, DType dtype, double budget_s, StreamRe
   OwnedTensor out(dtype, {queries, heads, head}, stream.device());
   const int64_t beside = keys * std::max<int64_t>(0, p.keys - p.tokens) / (2 * p.keys);
   std::vector<KeySegment> segments;
-  for (const auto [begin, end] :
-       {std::pair<int64_t, int64_t>{0, beside}, {beside, keys - beside}, {keys - beside, keys}})
-    if (begin < end) segments.push_back({k.view().rows(begin, end), v.view().rows(begin, end), 0});
+  const std::array<int64_t, 4> ends{0, beside, keys - beside, keys};
+  for (size_t i = 0; i + 1 < ends.size(); ++i)
+    if (ends[i] < ends[i + 1])
+      segments.push_back(
+          {k.view().rows(ends[i], ends[i + 1]), v.view().rows(ends[i], ends[i + 1])});
   AttentionArgs args;
   args.q = q;
   args.segments = segments;
