@@ -109,6 +109,7 @@ void AttentionDispatcher::State::dismiss(WorkerPeer& peer) {
   if (!peer.link) return;
   try {
     peer.link->post(Goodbye{});
+    (void)peer.link->pump();  // sends it, and reads what would make closing lose it
   } catch (const Error&) {
     // It is gone already.
   }

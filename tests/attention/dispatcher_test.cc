@@ -258,9 +258,6 @@ TEST_CASE("one that begins to differ later is found by a later trial") {
     run_in_turn(group.dispatcher, cases);
 
   CHECK(group.dispatcher.report().workers.at(0).state == WorkerState::dead);
-  const WorkerSummary& told = group.workers[0].join();  // so that it does not join again
-  CHECK(told.goodbyes == 1);
-  CHECK(told.broken.empty());
 }
 
 TEST_CASE("a worker that is late is not waited for, and trusted again when it has caught up") {
