@@ -45,6 +45,7 @@ nlohmann::ordered_json json_of(const DispatchReport& r) {
                        {"dropped", w.dropped},
                        {"sent_bytes", w.sent_bytes},
                        {"received_bytes", w.received_bytes},
+                       {"resident_bytes", w.resident_bytes},
                        {"kernel_s", w.kernel_s},
                        {"queue_s", w.queue_s},
                        {"exposed_s", w.exposed_s},
@@ -88,6 +89,7 @@ DispatchReport dispatch_report_of(const nlohmann::json& json) {
     w.dropped = from.at("dropped");
     w.sent_bytes = from.at("sent_bytes");
     w.received_bytes = from.at("received_bytes");
+    w.resident_bytes = from.at("resident_bytes");
     w.kernel_s = from.at("kernel_s");
     w.queue_s = from.at("queue_s");
     w.exposed_s = from.at("exposed_s");
@@ -114,9 +116,13 @@ std::string to_text(const DispatchReport& r, int rank) {
                        1e3 * r.planned_s, 1e3 * r.planned_alone_s);
   for (const WorkerReport& w : r.workers)
     out += fmt::format(
-        "  {}: {} tasks, {:.1f} MB out, {:.1f} MB back{}, busy {:.2f} s, {:.1f} % hidden, {} late, "
+        "  {}: {} tasks, {:.1f} MB out{}, {:.1f} MB back{}, busy {:.2f} s, {:.1f} % hidden, {} "
+        "late, "
         "{} asked again, {}{}\n",
         w.name, w.tasks, static_cast<double>(w.sent_bytes) / 1e6,
+        w.resident_bytes > 0
+            ? fmt::format(" ({:.1f} MB there already)", static_cast<double>(w.resident_bytes) / 1e6)
+            : "",
         static_cast<double>(w.received_bytes) / 1e6, w.shared_memory ? " in shared memory" : "",
         w.kernel_s, 100 * hidden_share(w), w.late, w.redispatched, name(w.state),
         w.reason.empty() ? "" : " (" + w.reason + ")");

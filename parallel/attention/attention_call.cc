@@ -94,11 +94,35 @@ AttentionTask AttentionCall::task_of(const AttentionPiece& piece) const {
   return task;
 }
 
-void AttentionCall::pack(const AttentionPiece& piece, std::byte* payload) const {
+KeySegment AttentionCall::keys_of(int64_t head, size_t segment) const {
+  return {head_of(host_ ? ConstTensor(host_->k[segment]) : segments_[segment].k, head),
+          head_of(host_ ? ConstTensor(host_->v[segment]) : segments_[segment].v, head)};
+}
+
+uint64_t AttentionCall::number(int64_t head, size_t segment) {
+  if (segments_[segment].k.dim(0) == 0) return 0;
+  numbers_.resize(static_cast<size_t>(heads()) * segments_.size());
+  uint64_t& number = numbers_[static_cast<size_t>(head) * segments_.size() + segment];
+  if (number == 0) {
+    const KeySegment keys = keys_of(head, segment);
+    number = number_of(keys.k, keys.v);
+  }
+  return number;
+}
+
+uint64_t AttentionCall::sample(int64_t head, size_t segment) const {
+  const KeySegment keys = keys_of(head, segment);
+  const int64_t rows = keys.k.dim(0);
+  return rows == 0 ? 0 : number_of(keys.k.rows(0, 1), keys.v.rows(rows - 1, rows));
+}
+
+void AttentionCall::pack(const AttentionPiece& piece, const AttentionTask& task,
+                         std::byte* payload) const {
   std::byte* to = pack_rows(rows_of(piece, host_ ? ConstTensor(host_->q) : args_.q), payload);
   for (size_t i = 0; i < segments_.size(); ++i) {
-    to = pack_rows(head_of(host_ ? ConstTensor(host_->k[i]) : segments_[i].k, piece.head), to);
-    to = pack_rows(head_of(host_ ? ConstTensor(host_->v[i]) : segments_[i].v, piece.head), to);
+    if (task.segments[i].resident) continue;
+    const KeySegment keys = keys_of(piece.head, i);
+    to = pack_rows(keys.v, pack_rows(keys.k, to));
   }
 }
 

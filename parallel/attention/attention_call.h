@@ -66,8 +66,15 @@ class AttentionCall {
   double started_s = 0;  // when it was offered
   double engaged_s = 0;  // State::engaged_s then
 
+  // With all keys, none of them numbered.
   AttentionTask task_of(const AttentionPiece& piece) const;
-  void pack(const AttentionPiece& piece, std::byte* payload) const;
+  size_t segments() const { return segments_.size(); }
+  // Of a head's keys in a segment; computed once. 0: there are none.
+  uint64_t number(int64_t head, size_t segment);
+  // Of few of them: others have other keys.
+  uint64_t sample(int64_t head, size_t segment) const;
+  // Without the resident segments of the task.
+  void pack(const AttentionPiece& piece, const AttentionTask& task, std::byte* payload) const;
   void unpack(const AttentionPiece& piece, const std::byte* payload);
   // The rank's own way. `packed` is empty or filled by another piece of this head.
   void compute(const AttentionPiece& piece, PackedKeys& packed, StreamRef stream) const;
@@ -86,11 +93,14 @@ class AttentionCall {
   AttentionArgs args_;  // its segments are segments_
   int64_t keys_ = 0, left_ = 0;
   std::deque<AttentionPiece> pieces_;
+  std::vector<uint64_t> numbers_;  // [heads][segments]; 0: not yet known
   struct HostCopy {
     OwnedTensor q, out;
     std::vector<OwnedTensor> k, v;
   };
   std::optional<HostCopy> host_;
+
+  KeySegment keys_of(int64_t head, size_t segment) const;  // where pack() reads them
 };
 
 }  // namespace longtake

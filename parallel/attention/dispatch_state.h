@@ -5,12 +5,15 @@
 #include <atomic>
 #include <condition_variable>
 #include <list>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <variant>
 
 #include "parallel/attention/attention_call.h"
 #include "parallel/attention/dispatcher.h"
+#include "parallel/attention/lru.h"
 #include "parallel/attention/quota.h"
 
 namespace longtake {
@@ -48,6 +51,8 @@ struct WorkerPeer {
   int64_t next_probe = 0;  // at so many calls, if it gets nothing to do until then
   double next_heartbeat_s = 0;
   bool available = true;
+  // Numbers of the keys that it has, forgotten here as they are there. Of the dispatcher's thread.
+  Lru<uint64_t, std::monostate> keys;
 
   double work_there() const;
   int free_slot() const;  // -1: none
@@ -76,6 +81,8 @@ struct AttentionDispatcher::State {
   bool closing = false;
   int wake_fd = -1;
   std::thread thread;
+  // A sample of the keys of each (branch, layer, head, segment) in its last call. Of that thread.
+  std::map<std::array<int64_t, 4>, std::pair<int64_t, uint64_t>> last_keys;  // call, sample
 
   // Of the rank's thread alone: keys of the head that it last computed a piece of.
   PackedKeys packed_here;
@@ -105,6 +112,9 @@ struct AttentionDispatcher::State {
   bool dispatch(WorkerPeer& peer);
   bool fits(WorkerPeer& peer, AttentionCall& call, AttentionPiece& piece);
   double spare_s(const AttentionCall& call) const;
+  bool come_again(AttentionCall& call, int64_t head, size_t segment);
+  void number_keys(WorkerPeer& peer, AttentionCall& call, const AttentionPiece& piece, bool shared,
+                   AttentionTask& task);
   void send(WorkerPeer& peer, int slot, AttentionCall& call, AttentionPiece& piece, bool trial,
             Lock& lock);
   void take_answer(WorkerPeer& peer, WorkerPeer::Slot& slot, int number, Lock& lock);

@@ -36,6 +36,7 @@ struct WorkerReport {
   int64_t tasks = 0, trials = 0, late = 0, redispatched = 0;
   int64_t dropped = 0;  // answers that nobody waits for any more
   uint64_t sent_bytes = 0, received_bytes = 0;
+  uint64_t resident_bytes = 0;  // of keys that were not sent since the worker had them
   double kernel_s = 0, queue_s = 0;
   double exposed_s = 0;  // that the rank waited for it with nothing else to do
   bool shared_memory = false;

@@ -120,6 +120,7 @@ void AttentionDispatcher::State::on_message(WorkerPeer& peer, const Heartbeat& h
   const Lock lock(mutex);
   peer.health.heard(now());
   peer.available = heartbeat.available;
+  peer.keys.limit(heartbeat.keep_bytes);
 }
 
 void AttentionDispatcher::State::on_message(WorkerPeer& peer, const Goodbye&) {
@@ -161,9 +162,13 @@ void AttentionDispatcher::State::on_message(WorkerPeer& peer, const AttentionAns
     ++peer.counts.redispatched;
   }
   if (peer.trial && peer.trial->task == answer.id) peer.trial.reset();
+  const bool named_keys = slot->asked.names_resident_keys();
   *slot = {};
+  peer.keys.clear();  // it may not have kept what came with this task, or forgot what it had
   changed.notify_all();
-  if (answer.status != AnswerStatus::busy)
+  const bool harmless = answer.status == AnswerStatus::busy ||
+                        (answer.status == AnswerStatus::need_keys && named_keys);
+  if (!harmless)
     lose(peer, answer.status == AnswerStatus::bad_payload ? "a task reached it damaged"
                                                           : "it could not compute a task");
 }
@@ -247,7 +252,11 @@ void AttentionDispatcher::State::send(WorkerPeer& peer, int slot, AttentionCall&
   }
   ++peer.counts.tasks;
   peer.next_probe = totals.calls + rules.probe_calls;
-  peer.counts.sent_bytes += task.payload_bytes();
+  const uint64_t whole_bytes = task.payload_bytes();
+  const bool shared =
+      std::any_of(call.pieces().begin(), call.pieces().end(), [&](const AttentionPiece& other) {
+        return other.head == piece.head && other.state == PieceState::waiting && &other != &piece;
+      });
   peer.slots[static_cast<size_t>(slot)] = {.used = true,
                                            .task = task.id,
                                            .asked = task,
@@ -259,7 +268,8 @@ void AttentionDispatcher::State::send(WorkerPeer& peer, int slot, AttentionCall&
   std::string broken;
   try {
     std::byte* payload = peer.link->task_payload(slot);
-    call.pack(piece, payload);
+    number_keys(peer, call, piece, shared, task);
+    call.pack(piece, task, payload);
     task.checksum = payload_checksum(payload, task.payload_bytes());
     peer.link->post(task);
   } catch (const Error& e) {
@@ -269,6 +279,9 @@ void AttentionDispatcher::State::send(WorkerPeer& peer, int slot, AttentionCall&
   --call.copying;
   WorkerPeer::Slot& used = peer.slots[static_cast<size_t>(slot)];
   used.sent_s = now();
+  used.asked = task;
+  peer.counts.sent_bytes += task.payload_bytes();
+  peer.counts.resident_bytes += whole_bytes - task.payload_bytes();
   if (!trial) {
     piece.state = PieceState::sent;
     piece.sent_s = used.sent_s;

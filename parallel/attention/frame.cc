@@ -25,7 +25,7 @@ constexpr TypeRow kTypes[] = {
     {FrameType::channel, "channel", 1},
     {FrameType::task, "task", kDescriptorBytes},
     {FrameType::answer, "answer", 64},
-    {FrameType::heartbeat, "heartbeat", 8},
+    {FrameType::heartbeat, "heartbeat", 16},
     {FrameType::goodbye, "goodbye", 0},
 };
 

@@ -5,15 +5,17 @@
 #include <array>
 #include <cstdint>
 
-#include "kernels/base/dtype.h"
+#include "kernels/base/tensor.h"
 
 namespace longtake {
 
-// Keys of one segment of the window; `resident` 0: they come with the task, otherwise the worker
-// has them from a task before, under this number.
+// Keys of one segment of the window, of the task's heads. They come with the task, unless they are
+// `resident`: then the worker has them from a task before. It keeps those that have a number, which
+// is made of their content: keys of one number are the same, whatever they were computed for.
 struct TaskSegment {
   uint32_t rows = 0;
-  uint32_t resident = 0;
+  uint64_t number = 0;  // 0: they need not be kept
+  bool resident = false;
 };
 
 // Its payload: q [queries, heads, head_dim], then k and v [rows, heads, head_dim] of each segment
@@ -34,7 +36,9 @@ struct AttentionTask {
   std::array<TaskSegment, 3> segments{};
   uint64_t checksum = 0;  // of the payload
 
-  size_t payload_bytes() const;
+  bool names_resident_keys() const;
+  size_t keys_bytes(size_t segment) const;  // with their values, of all heads
+  size_t payload_bytes() const;             // of what comes with it
   size_t answer_bytes() const;  // out [queries, heads, head_dim], then lse f32 [heads, queries]
 };
 
@@ -51,8 +55,9 @@ struct AttentionAnswer {
 };
 
 struct Heartbeat {
-  uint32_t queued = 0;    // tasks at the worker
-  bool available = true;  // it computes now; one in a rank that is busy does not
+  uint32_t queued = 0;      // tasks at the worker
+  bool available = true;    // it computes now; one in a rank that is busy does not
+  uint64_t keep_bytes = 0;  // of numbered keys that it keeps for this rank, the last used ones
 };
 
 // An orderly end: the run is over, or the worker leaves. What it had is asked of others.
@@ -60,5 +65,8 @@ struct Goodbye {};
 
 // XXH3, 64 bits.
 uint64_t payload_checksum(const void* data, size_t bytes);
+
+// The number of keys [rows, heads, head_dim] with their values, on the host; never 0.
+uint64_t number_of(ConstTensor k, ConstTensor v);
 
 }  // namespace longtake

@@ -35,10 +35,13 @@ void check_segments(const AttentionTask& task) {
     const TaskSegment& segment = task.segments[i];
     if (i < task.segment_count)
       rows += segment.rows;
-    else if (segment.rows != 0 || segment.resident != 0)
+    else if (segment.rows != 0 || segment.number != 0 || segment.resident)
       fail(ExitCode::bad_data,
-           "task {}: segment {} of {}: expected 0 rows, found {} rows, resident {}", task.id, i,
-           task.segment_count, segment.rows, segment.resident);
+           "task {}: segment {} of {}: expected 0 rows, found {} rows, number {}, resident {}",
+           task.id, i, task.segment_count, segment.rows, segment.number, segment.resident);
+    if (segment.resident && segment.number == 0)
+      fail(ExitCode::bad_data, "task {}: segment {}: resident: expected a number, found 0", task.id,
+           i);
   }
   if (rows == 0) fail(ExitCode::bad_data, "task {}: segments: expected keys, found none", task.id);
 }
@@ -77,11 +80,19 @@ void check(const AttentionAnswer& answer, const PairTerms& terms) {
 void check(const Heartbeat&, const PairTerms&) {}
 void check(const Goodbye&, const PairTerms&) {}
 
+// want_lse, canary, then a bit for each resident segment.
+int flags_of(const AttentionTask& task) {
+  int flags = int{task.want_lse} | int{task.canary} << 1;
+  for (size_t i = 0; i < task.segments.size(); ++i)
+    flags |= int{task.segments[i].resident} << (2 + i);
+  return flags;
+}
+
 FrameType encode(BodyWriter& body, const AttentionTask& task) {
   body.put(task.id);
   body.put(task.epoch);
   body.put(task.slot);
-  body.put(static_cast<uint8_t>(int{task.want_lse} | int{task.canary} << 1));
+  body.put(static_cast<uint8_t>(flags_of(task)));
   body.put(static_cast<uint8_t>(task.dtype));
   for (const uint16_t field : {task.first_head, task.heads, task.head_dim}) body.put(field);
   body.put(task.first_query);
@@ -92,7 +103,7 @@ FrameType encode(BodyWriter& body, const AttentionTask& task) {
   body.put(task.scale);
   for (const TaskSegment& segment : task.segments) {
     body.put(segment.rows);
-    body.put(segment.resident);
+    body.put(segment.number);
   }
   body.put(task.checksum);
   return FrameType::task;
@@ -113,6 +124,7 @@ FrameType encode(BodyWriter& body, const AttentionAnswer& answer) {
 FrameType encode(BodyWriter& body, const Heartbeat& heartbeat) {
   body.put(heartbeat.queued);
   body.put(static_cast<uint8_t>(heartbeat.available));
+  body.put(heartbeat.keep_bytes);
   return FrameType::heartbeat;
 }
 
@@ -126,9 +138,11 @@ AttentionTask decode_task(BodyReader& body) {
   task.epoch = body.get<uint32_t>();
   task.slot = body.get<uint16_t>();
   const int flags = body.get<uint8_t>();
-  check_range("task", task.id, "flags", flags, 0, 3);
+  check_range("task", task.id, "flags", flags, 0, (1 << (2 + task.segments.size())) - 1);
   task.want_lse = flags & 1;
   task.canary = flags & 2;
+  for (size_t i = 0; i < task.segments.size(); ++i)
+    task.segments[i].resident = flags & 1 << (2 + i);
   task.dtype = static_cast<DType>(body.get<uint8_t>());
   for (uint16_t* field : {&task.first_head, &task.heads, &task.head_dim})
     *field = body.get<uint16_t>();
@@ -140,7 +154,7 @@ AttentionTask decode_task(BodyReader& body) {
   task.scale = body.get<float>();
   for (TaskSegment& segment : task.segments) {
     segment.rows = body.get<uint32_t>();
-    segment.resident = body.get<uint32_t>();
+    segment.number = body.get<uint64_t>();
   }
   task.checksum = body.get<uint64_t>();
   return task;
@@ -153,6 +167,7 @@ Heartbeat decode_heartbeat(BodyReader& body) {
   if (available > 1)
     fail(ExitCode::bad_data, "heartbeat: available: expected 0 or 1, found {}", available);
   heartbeat.available = available == 1;
+  heartbeat.keep_bytes = body.get<uint64_t>();
   return heartbeat;
 }
 

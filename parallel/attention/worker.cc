@@ -13,9 +13,8 @@
 #include <optional>
 #include <thread>
 
-#include "kernels/attention.h"
 #include "kernels/base/error.h"
-#include "kernels/copy.h"
+#include "parallel/attention/task_compute.h"
 #include "parallel/attention/worker_gate.h"
 
 namespace longtake {
@@ -26,59 +25,6 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// [rows, heads, head_dim] of a payload, on the stream's device; moves `at` behind it.
-OwnedTensor from_payload(const std::byte*& at, const AttentionTask& task, int64_t rows,
-                         StreamRef stream) {
-  const ConstTensor host(at, task.dtype, {rows, task.heads, task.head_dim});
-  at += host.bytes();
-  return to_device(host, stream);
-}
-
-bool names_resident_keys(const AttentionTask& task) {
-  return std::any_of(task.segments.begin(), task.segments.end(),
-                     [](const TaskSegment& segment) { return segment.resident != 0; });
-}
-
-// Payload of a task -> payload of its answer.
-void compute(const AttentionTask& task, const std::byte* in, std::byte* out, StreamRef stream) {
-  const Shape shape{task.queries, task.heads, task.head_dim};
-  const int64_t heads = task.heads, d = task.head_dim;
-  std::vector<OwnedTensor> on_gpu;  // keeps the copies
-  const auto take = [&](int64_t rows) -> ConstTensor {
-    if (stream.on_gpu()) return on_gpu.emplace_back(from_payload(in, task, rows, stream));
-    const ConstTensor x(in, task.dtype, {rows, heads, d});
-    in += x.bytes();
-    return x;
-  };
-  const ConstTensor q = take(task.queries);
-  std::vector<KeySegment> segments;
-  for (int i = 0; i < task.segment_count; ++i) {
-    const int64_t rows = task.segments[static_cast<size_t>(i)].rows;
-    const ConstTensor k = take(rows);
-    segments.push_back({k, take(rows)});
-  }
-  const Tensor host_out(out, task.dtype, shape);
-  const Tensor host_lse(task.want_lse ? out + host_out.bytes() : nullptr, DType::f32,
-                        {heads, task.queries});
-  if (!stream.on_gpu())
-    return attention({.q = q,
-                      .segments = segments,
-                      .out = host_out,
-                      .scale = task.scale,
-                      .lse = task.want_lse ? host_lse : Tensor{}},
-                     stream);
-  OwnedTensor result(task.dtype, shape, stream.device()), lse;
-  if (task.want_lse) lse = OwnedTensor(DType::f32, host_lse.shape, stream.device());
-  attention({.q = q,
-             .segments = segments,
-             .out = result,
-             .scale = task.scale,
-             .lse = task.want_lse ? lse.view() : Tensor{}},
-            stream);
-  copy(result, host_out, stream);
-  if (task.want_lse) copy(lse, host_lse, stream);
-}
-
 // The worker's two threads: this one computes, the other one talks.
 class Worker {
  public:
@@ -86,7 +32,11 @@ class Worker {
          const std::atomic<bool>& stop, StreamRef stream)
       : rules_(rules), stop_(stop), stream_(stream), wake_fd_(::eventfd(0, EFD_NONBLOCK)) {
     LT_CHECK(wake_fd_ >= 0, "eventfd: {}", std::strerror(errno));
-    for (auto& link : links) ranks_.push_back({.link = std::move(link), .heard_s = now()});
+    keep_bytes_ = rules.keep_bytes / std::max<size_t>(1, links.size());
+    for (auto& link : links) {
+      ranks_.push_back({.link = std::move(link), .heard_s = now()});
+      kept_.emplace_back(keep_bytes_);
+    }
     if (rules.gate) rules.gate->watch([this] { wake(); });
     talk_ = std::thread([this] { talk(); });
   }
@@ -140,14 +90,15 @@ class Worker {
     answer.queue_s = static_cast<float>(start - next.arrived_s);
     if (payload_checksum(next.in, next.task.payload_bytes()) != next.task.checksum) {
       answer.status = AnswerStatus::bad_payload;
-    } else if (names_resident_keys(next.task)) {
-      answer.status = AnswerStatus::need_keys;  // this worker keeps none between tasks
     } else {
       try {
         if (rules_.before_task) rules_.before_task(next.task);
-        compute(next.task, next.in, next.out, stream_);
-        answer.payload_bytes = next.task.answer_bytes();
-        answer.checksum = payload_checksum(next.out, answer.payload_bytes);
+        if (compute(next.task, next.in, next.out, kept_[next.rank], stream_)) {
+          answer.payload_bytes = next.task.answer_bytes();
+          answer.checksum = payload_checksum(next.out, answer.payload_bytes);
+        } else {
+          answer.status = AnswerStatus::need_keys;
+        }
       } catch (const Error&) {
         answer.status = AnswerStatus::failed;
         answer.payload_bytes = 0;
@@ -268,7 +219,7 @@ class Worker {
       const std::lock_guard lock(mutex_);
       queued = static_cast<uint32_t>(queue_.size());
     }
-    post(rank, Heartbeat{queued, open_});
+    post(rank, Heartbeat{queued, open_, keep_bytes_});
   }
 
   void enqueue(size_t index, const AttentionTask& task) {
@@ -321,7 +272,9 @@ class Worker {
   const std::atomic<bool>& stop_;
   StreamRef stream_;
   int wake_fd_;
-  std::vector<Rank> ranks_;  // of the talking thread
+  std::vector<Rank> ranks_;     // of the talking thread
+  size_t keep_bytes_ = 0;       // for each rank
+  std::vector<KeptKeys> kept_;  // of each rank; of the computing thread
   bool left_ = false;
   bool open_ = true;  // as the ranks were told
   std::mutex mutex_;

@@ -1,5 +1,6 @@
 // An attention worker: computes what pipeline ranks ask for. It holds no weights and nothing that
-// is not with the ranks as well, so it may join, leave or die at any time.
+// is not with the ranks as well, so it may join, leave or die at any time. Keys that will be asked
+// for again it keeps, as many as it has room for.
 #pragma once
 
 #include <atomic>
@@ -17,8 +18,9 @@ class WorkerGate;
 
 struct WorkerRules {
   double heartbeat_s = 1.0;
-  double silence_s = 15.0;     // without a sign of life of a rank: it is gone
-  WorkerGate* gate = nullptr;  // closed: tasks are given back; null: always open
+  size_t keep_bytes = size_t{1} << 30;  // of keys, for all ranks together
+  double silence_s = 15.0;              // without a sign of life of a rank: it is gone
+  WorkerGate* gate = nullptr;           // closed: tasks are given back; null: always open
   // For tests: called before a task is computed and before its answer goes.
   std::function<void(const AttentionTask&)> before_task;
   std::function<void(AttentionAnswer&, std::byte* payload)> before_answer;

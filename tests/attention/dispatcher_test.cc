@@ -357,12 +357,13 @@ TEST_CASE("answers of another session, to nothing, or for the second time are dr
   for (const AttentionCase& one : cases) CHECK(one.right());
 }
 
-TEST_CASE("a worker has no keys but those that come with a task") {
+TEST_CASE("a worker has no keys but those that came with a task") {
   LinkedPair pair = make_local_pair(large_terms());
   ThreadWorker worker(std::move(pair.worker), {});
   AttentionTask task{.id = 1, .epoch = 1};
   task.heads = 1, task.head_dim = 8, task.queries = 4, task.scale = 1, task.segment_count = 1;
-  task.segments[0] = {.rows = 1'000'000'000, .resident = 3};  // none of them in the payload
+  task.segments[0] = {
+      .rows = 1'000'000'000, .number = 3, .resident = true};  // none of them in the payload
   std::fill_n(pair.rank->task_payload(0), task.payload_bytes(), std::byte{});
   task.checksum = payload_checksum(pair.rank->task_payload(0), task.payload_bytes());
   pair.rank->post(task);

@@ -46,7 +46,7 @@ inline AttentionTask small_task(uint64_t id = 11, uint16_t slot = 0) {
   task.branch = 1;
   task.scale = 0.5f;
   task.segment_count = 3;
-  task.segments = {{{3, 0}, {9, 77}, {2, 0}}};
+  task.segments = {{{3}, {9, 77, true}, {2}}};
   return task;
 }
 

@@ -81,7 +81,7 @@ TEST_CASE("a wrong token and other numerics are refused in words that reach the 
 
 TEST_CASE("other versions, oversized and unexpected frames are refused") {
   PairListener door(random_token(), kNumerics, kTerms);
-  CHECK(refusal_after(door, opening_frame(2)) == "protocol version: expected 1, found 2");
+  CHECK(refusal_after(door, opening_frame(1)) == "protocol version: expected 2, found 1");
   Bytes large = opening_frame();
   large[9] = std::byte{0x40};
   CHECK(refusal_after(door, large).starts_with("opening: expected at most 1024 bytes, found 1"));

@@ -180,7 +180,7 @@ TEST_CASE("malformed frames end the pair, after the good ones before them") {
     return error;
   };
   CHECK(mentions(spoilt(0, 0), "expected magic"));
-  CHECK(mentions(spoilt(4, 2), "protocol version: expected 1, found 2"));
+  CHECK(mentions(spoilt(4, 1), "protocol version: expected 2, found 1"));
   CHECK(mentions(spoilt(6, 99), "frame type"));
   CHECK(mentions(spoilt(11, 0xff), "answer: expected at most 64 bytes, found"));
   CHECK(mentions(spoilt(kFrameHeaderBytes + 12, 2), "slot: expected 0 to 1, found 2"));

@@ -129,7 +129,9 @@ TEST_CASE("a task and its answer arrive field by field, over every kind of pair"
     CHECK(found.scale == 0.5f);
     CHECK(found.segment_count == 3);
     CHECK(found.segments[1].rows == 9);
-    CHECK(found.segments[1].resident == 77);
+    CHECK(found.segments[1].number == 77);
+    CHECK(found.segments[1].resident);
+    CHECK(!found.segments[2].resident);
     CHECK(found.checksum == task.checksum);
     CHECK(std::memcmp(pair.worker->task_payload(1), payload.data(), payload.size()) == 0);
     AttentionAnswer answer = answer_to(found);

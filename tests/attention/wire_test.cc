@@ -17,7 +17,7 @@ namespace {
 // Where each field of a task's body lies, from the frame's start.
 constexpr size_t kBody = kFrameHeaderBytes;
 constexpr size_t kSlotAt = kBody + 12, kFlagsAt = kBody + 14, kDtypeAt = kBody + 15;
-constexpr size_t kStatusAt = kBody + 14, kTaskBytes = 80;
+constexpr size_t kStatusAt = kBody + 14, kTaskBytes = 92;
 
 Bytes encoded(const PairMessage& message) {
   Bytes out;
@@ -150,7 +150,9 @@ TEST_CASE("each field of a task is checked, and named with what was expected and
                  "segment_count: expected 1 to 3, found 4"));
   CHECK(mentions(bad_task([](Task& t) { t.segment_count = 0; }), "segment_count: expected 1"));
   CHECK(mentions(bad_task([](Task& t) { t.segment_count = 2; }),
-                 "segment 2 of 2: expected 0 rows, found 2 rows, resident 0"));
+                 "segment 2 of 2: expected 0 rows, found 2 rows, number 0, resident false"));
+  CHECK(mentions(bad_task([](Task& t) { t.segments[1].number = 0; }),
+                 "segment 1: resident: expected a number, found 0"));
   CHECK(mentions(bad_task([](Task& t) { t.segments = {}; }), "segments: expected keys"));
   CHECK(mentions(bad_task([](Task& t) { t.segments[0].rows = 5000; }),
                  "payload: expected at most 40000 bytes, found"));
@@ -185,7 +187,7 @@ TEST_CASE("each field of an answer is checked") {
 TEST_CASE("the receiver checks what the sender did not") {
   const AttentionTask task = small_task();
   CHECK(mentions(spoilt(task, PairEnd::worker, kSlotAt, 2), "task 11: slot: expected 0 to 1"));
-  CHECK(mentions(spoilt(task, PairEnd::worker, kFlagsAt, 4), "flags: expected 0 to 3, found 4"));
+  CHECK(mentions(spoilt(task, PairEnd::worker, kFlagsAt, 32), "flags: expected 0 to 31, found 32"));
   CHECK(mentions(spoilt(task, PairEnd::worker, kDtypeAt, 200), "dtype: expected f32 or bf16"));
   CHECK(mentions(spoilt(answer_to(task), PairEnd::rank, kStatusAt, 77), "status: expected 0 to 4"));
   CHECK(mentions(spoilt(answer_to(task), PairEnd::rank, kStatusAt + 3, 1),
@@ -203,14 +205,16 @@ TEST_CASE("a frame is refused by its header, before its body is there") {
   const auto type = [](FrameType t) { return static_cast<uint16_t>(t); };
   CHECK(mentions(frame_error(header(0x20544547, 1, 1, 0)),
                  "expected magic 0x5741544c, found 0x20544547"));
-  CHECK(mentions(frame_error(header(kFrameMagic, 2, type(FrameType::opening), 0)),
-                 "protocol version: expected 1, found 2"));
-  CHECK(mentions(frame_error(header(kFrameMagic, 1, 99, 0)), "frame type: expected a known one"));
-  CHECK(mentions(frame_error(header(kFrameMagic, 1, type(FrameType::opening), 1025)),
+  CHECK(mentions(frame_error(header(kFrameMagic, 1, type(FrameType::opening), 0)),
+                 "protocol version: expected 2, found 1"));
+  CHECK(mentions(frame_error(header(kFrameMagic, kProtocolVersion, 99, 0)),
+                 "frame type: expected a known one"));
+  CHECK(mentions(frame_error(header(kFrameMagic, kProtocolVersion, type(FrameType::opening), 1025)),
                  "opening: expected at most 1024 bytes, found 1025"));
-  CHECK(mentions(frame_error(header(kFrameMagic, 1, type(FrameType::task), 117)),
+  CHECK(mentions(frame_error(header(kFrameMagic, kProtocolVersion, type(FrameType::task), 117)),
                  "task: expected at most 116 bytes, found 117"));
-  CHECK(mentions(frame_error(header(kFrameMagic, 1, type(FrameType::task), ~0u)), "4294967295"));
+  CHECK(mentions(frame_error(header(kFrameMagic, kProtocolVersion, type(FrameType::task), ~0u)),
+                 "4294967295"));
 }
 
 TEST_CASE("bodies that are too short or too long are refused") {

@@ -45,6 +45,7 @@ int be_worker(const fs::path& file) {
     links.push_back(connect_pair(rank, addresses.token, hello, std::chrono::seconds(10)));
   WorkerRules rules;
   rules.heartbeat_s = 0.05;
+  rules.keep_bytes = size_t{3} << 20;  // some heads: now and then keys are forgotten
   rules.before_task = [](const AttentionTask&) {
     if (slow.load() > 0 && slow.fetch_sub(1) > 0)
       std::this_thread::sleep_for(std::chrono::milliseconds(150));
@@ -125,8 +126,12 @@ class Losses {
   void print() {
     const DispatchReport report = dispatcher_->report();
     int64_t dropped = 0, late = 0;
-    for (const WorkerReport& worker : report.workers)
+    double sent = 0, resident = 0;
+    for (const WorkerReport& worker : report.workers) {
       dropped += worker.dropped, late += worker.late;
+      sent += 1e-6 * static_cast<double>(worker.sent_bytes);
+      resident += 1e-6 * static_cast<double>(worker.resident_bytes);
+    }
     for (size_t i = 0; i < kFaults.size(); ++i)
       std::printf("%-20s %5ld  under way again after: p50 %7.1f ms, p99 %7.1f ms (%zu pieces)\n",
                   kFaults[i].name, static_cast<long>(injected_[i]), 1e3 * share(since_[i], 0.5),
@@ -135,11 +140,11 @@ class Losses {
     for (const Redispatch& one : report.redispatches) noticed.push_back(one.again_s - one.lost_s);
     std::printf(
         "from noticing to under way again: p50 %.2f ms, p99 %.2f ms; %ld of %ld pieces by "
-        "workers, %ld answers late, %ld dropped\n",
+        "workers, %ld answers late, %ld dropped; %.0f MB sent, %.0f MB were there already\n",
         1e3 * share(noticed, 0.5), 1e3 * share(noticed, 0.99),
         static_cast<long>(report.pieces_away),
         static_cast<long>(report.pieces_away + report.pieces_here), static_cast<long>(late),
-        static_cast<long>(dropped));
+        static_cast<long>(dropped), sent, resident);
   }
   // Something was lost while it was in use, or the trial has shown nothing.
   bool meaningful() const { return !dispatcher_->report().redispatches.empty(); }
@@ -183,8 +188,10 @@ class Losses {
     for (AttentionCase& one : cases_) one.clear();
     std::vector<AttentionExchange::Call> calls;
     for (size_t i = 0; i < cases_.size(); ++i) {
+      // The first half are layers of their own, so that their keys come again.
+      const int32_t layer = i < cases_.size() / 2 ? static_cast<int32_t>(i) + 1 : 0;
       calls.push_back(
-          dispatcher_->start(cases_[i].args(), {0, 0, 0, static_cast<uint8_t>(i % 2)}, stream));
+          dispatcher_->start(cases_[i].args(), {0, 0, layer, static_cast<uint8_t>(i % 2)}, stream));
       if (i > 0) dispatcher_->finish(calls[i - 1], stream);
     }
     dispatcher_->finish(calls.back(), stream);
