@@ -67,4 +67,8 @@ std::vector<ListedCall> all_calls(const Subject& subject, const fs::path& run,
   return made.calls();
 }
 
+std::string share_text(const Calls& calls) {
+  return calls.shares == 1 ? "" : fmt::format(", share {} of {}", calls.share + 1, calls.shares);
+}
+
 }  // namespace longtake::crash

@@ -1,6 +1,7 @@
 // The run whose every file call is tried: 40 blocks, states as often as they can be had.
 #pragma once
 
+#include "tests/crash/parts.h"
 #include "tests/crash/subject.h"
 
 namespace longtake::crash {
@@ -30,6 +31,9 @@ class ShimmedRun {
 };
 
 // The calls of one undisturbed run.
+// ", share K of N" of the lines that tell what was reached; empty for all.
+std::string share_text(const Calls& calls);
+
 std::vector<ListedCall> all_calls(const Subject& subject, const std::filesystem::path& run,
                                   const Layout& layout);
 

@@ -12,19 +12,32 @@ CRASH_SHIM=$(echo "$build"/tests/crash/*crash_shim.so)
 export CRASH_SHIM
 [ -d /dev/shm ] && export TMPDIR=/dev/shm
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"*' EXIT
 machine=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
 findings=0
 
-# WHAT COMMAND... : a line of the table; the command's own words are the number.
+# WHAT COMMAND... : a line of the table; the command's own words are the number. With `each` for WHAT's first word the
+# command is run once per core, as shares of the whole.
 part() {
-  local what=$1 code=0 start=$SECONDS
+  local what=$1 shares=1 code=0 start=$SECONDS share_of=() jobs=() reached="" i
   shift
-  timeout --kill-after=30 "$share" "$@" >"$log" 2>&1 || code=$?
-  cat "$log" >&2
-  local reached
-  reached=$(tail -n 1 "$log")
-  [ $code -ne 124 ] || reached="not done within $share s"
+  if [ "$what" = each ]; then
+    what=$1 shares=$(nproc)
+    shift
+  fi
+  for ((i = 0; i < shares; ++i)); do
+    [ "$shares" -eq 1 ] || share_of=("$i/$shares")
+    timeout --kill-after=30 "$share" "$@" ${share_of[@]+"${share_of[@]}"} >"$log.$i" 2>&1 &
+    jobs+=($!)
+  done
+  for ((i = 0; i < shares; ++i)); do
+    local one=0
+    wait "${jobs[$i]}" || one=$?
+    cat "$log.$i" >&2
+    if [ $one -eq 124 ]; then reached+="not done within $share s; "; else reached+="$(tail -n 1 "$log.$i"); "; fi
+    [ $one -eq 0 ] || code=$one
+  done
+  reached=${reached%; }
   if [ $code -ne 0 ]; then
     reached="**failed** (code $code): $reached"
     findings=1
@@ -37,9 +50,9 @@ seed=$(date +%s)
 echo "| what | reached | took | date | machine |"
 echo "|---|---|---|---|---|"
 part "kill -9 at random moments, same hash after it goes on" "$crash" kill_random "${KILLS:-1000}" "$seed"
-part "kill -9 before, within and after every file call of 40 blocks" "$crash" kill_calls "${EVERY:-1}"
-part "the same of a run that is made longer by 34 blocks" "$crash" kill_longer "${EVERY:-1}"
-part "EIO, ENOSPC, EDQUOT and short writes at every file call" "$crash" inject_errors "${EVERY:-1}"
+part each "kill -9 before, within and after every file call of 40 blocks" "$crash" kill_calls "${EVERY:-1}"
+part each "the same of a run that is made longer by 34 blocks" "$crash" kill_longer "${EVERY:-1}"
+part each "EIO, ENOSPC, EDQUOT and short writes at every file call" "$crash" inject_errors "${EVERY:-1}"
 part "simulated power cuts" "$crash" power_loss "${IMAGES:-20000}" "$seed"
 for fsync in file folder log; do
   part "the same without fsync of the $fsync: must be seen" "$crash" power_loss 500 "$seed" "$fsync"

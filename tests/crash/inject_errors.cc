@@ -57,11 +57,12 @@ std::string fail_at(const Subject& subject, long at, const std::string& error, c
 
 }  // namespace
 
-int inject_errors(long every) {
+int inject_errors(const Calls& which) {
+  const long every = which.every;
   const Subject subject(forty_blocks());
   const auto calls = all_calls(subject, subject.folder("run"), {2, true});
   static const Words kErrors{"EIO", "ENOSPC", "EDQUOT", "SHORT"};
-  long points = 0, findings = 0;
+  long turns = 0, points = 0, findings = 0;
   for (size_t i = 0; i < calls.size(); i += static_cast<size_t>(every)) {
     const size_t turn = i / static_cast<size_t>(every);
     for (size_t e = 0; e < (every == 1 ? kErrors.size() : 1); ++e) {
@@ -69,18 +70,20 @@ int inject_errors(long every) {
       if (chosen == "SHORT" && calls[i].name != "write" && every == 1) continue;
       const std::string& error =
           chosen == "SHORT" && calls[i].name != "write" ? kErrors[turn % 3] : chosen;
-      const bool mpi = points % 16 == 15;
+      const long number = turns++;
+      if (!which.mine(number)) continue;
+      const bool mpi = number % 16 == 15, sticky = number % 3 == 2;
       const std::string problem =
-          fail_at(subject, static_cast<long>(i) + 1, error, {2, !mpi}, points % 3 == 2);
+          fail_at(subject, static_cast<long>(i) + 1, error, {2, !mpi}, sticky);
       ++points;
       if (problem.empty()) continue;
       ++findings;
-      fmt::print("{}{} at call {} of {}: {}\n", error, points % 3 == 0 ? ", sticky," : "", i + 1,
+      fmt::print("{}{} at call {} of {}: {}\n", error, sticky ? ", sticky," : "", i + 1,
                  mpi ? "a rank" : "the process", problem);
     }
   }
-  fmt::print("failing file calls: {} points, every {}. of {} calls, {} findings\n", points, every,
-             calls.size(), findings);
+  fmt::print("failing file calls: {} points, every {}. of {} calls{}, {} findings\n", points, every,
+             calls.size(), share_text(which), findings);
   return static_cast<int>(findings);
 }
 

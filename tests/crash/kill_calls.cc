@@ -27,7 +27,8 @@ std::string kill_at(const Subject& subject, Seen seen, long at, const char* mome
   return reached ? subject.finish(run, {1 + static_cast<int>(at % 3), true}) : "";
 }
 
-int kill_calls_of(const Subject& subject, long every, const char* what) {
+int kill_calls_of(const Subject& subject, const Calls& which, const char* what) {
+  const long every = which.every;
   Seen begun;  // what the run begins with, of which nothing may go
   subject.begin(subject.folder("run"));
   const std::string bad = check_committed(subject.folder("run"), begun);
@@ -36,6 +37,7 @@ int kill_calls_of(const Subject& subject, long every, const char* what) {
   static constexpr const char* kMoments[] = {"before", "half", "after"};
   long points = 0, findings = 0;
   for (long at = 1; at <= calls; at += every) {
+    if (!which.mine(at / every)) continue;
     // At every call all three moments; else they take turns.
     for (long m = 0; m < (every == 1 ? 3 : 1); ++m) {
       const char* moment = kMoments[(at / every + m) % 3];
@@ -46,21 +48,21 @@ int kill_calls_of(const Subject& subject, long every, const char* what) {
       fmt::print("killed {} call {}: {}\n", moment, at, problem);
     }
   }
-  fmt::print("kill -9 at file calls{}: {} points, every {}. of {} calls, {} findings\n", what,
-             points, every, calls, findings);
+  fmt::print("kill -9 at file calls{}: {} points, every {}. of {} calls{}, {} findings\n", what,
+             points, every, calls, share_text(which), findings);
   return static_cast<int>(findings);
 }
 
 }  // namespace
 
-int kill_calls(long every) {
-  return kill_calls_of(Subject(forty_blocks()), every, "");
+int kill_calls(const Calls& calls) {
+  return kill_calls_of(Subject(forty_blocks()), calls, "");
 }
 
-int kill_longer(long every) {
+int kill_longer(const Calls& calls) {
   Subject subject(five_blocks());
   subject.make_longer(forty_blocks());
-  return kill_calls_of(subject, every, " of a run that is made longer");
+  return kill_calls_of(subject, calls, " of a run that is made longer");
 }
 
 }  // namespace longtake::crash

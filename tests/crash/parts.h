@@ -6,14 +6,22 @@
 
 namespace longtake::crash {
 
+// Which file calls of a run: every `every`-th, and of those one in `shares`, so that several
+// processes can do all of them between them.
+struct Calls {
+  long every = 1;
+  long share = 0, shares = 1;
+  bool mine(long turn) const { return turn % shares == share; }
+};
+
 // kill -9 at random moments, also of the run that goes on, until `kills` are done.
 int kill_random(long kills, unsigned seed);
-// kill -9 before, in the middle of and after every `every`-th file call of a 40-block run.
-int kill_calls(long every);
+// kill -9 before, in the middle of and after file calls of a 40-block run.
+int kill_calls(const Calls& calls);
 // The same of a finished run that is made longer: that one is never lost.
-int kill_longer(long every);
-// EIO, ENOSPC, EDQUOT and short writes at every `every`-th file call.
-int inject_errors(long every);
+int kill_longer(const Calls& calls);
+// EIO, ENOSPC, EDQUOT and short writes at file calls.
+int inject_errors(const Calls& calls);
 // `images` of what a disk may hold after a power cut. `ignored`: file, folder or log, whose fsync
 // is taken for not done, so that there must be findings; empty: none.
 int power_loss(long images, unsigned seed, const std::string& ignored);
