@@ -51,6 +51,7 @@ struct DecodeOptions {
 struct WorkerOptions {
   std::filesystem::path connect;  // RUN/workers.addr
   double wait_s = 60;             // for a job that is still starting
+  int64_t keep_mb = 1024;         // of keys that will be asked for again
   int gpu = 0;                    // which one, with --device cuda
   DeviceChoice device = DeviceChoice::automatic;
   int threads = 0;

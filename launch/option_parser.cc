@@ -196,6 +196,11 @@ void OptionParser::add_worker() {
                    "seconds to wait for a run that is still starting (default 60)")
       ->type_name("S")
       ->check(CLI::Range(0.0, 1e9).description(""));
+  command
+      ->add_option("--keep-keys", out_.worker.keep_mb,
+                   "memory in MB for keys that will be asked for again (default 1024)")
+      ->type_name("MB")
+      ->check(CLI::Range(0, 1'000'000'000).description(""));
   command->add_option("--gpu", out_.worker.gpu, "which GPU of this host (default 0)")
       ->type_name("N")
       ->check(CLI::Range(0, 1024).description(""))

@@ -84,7 +84,9 @@ WorkerSummary serve(const WorkerOptions& options, const WorkerHello& hello, Stre
   std::vector<std::unique_ptr<PairLink>> links = join(options, hello, Clock::now() + wait);
   log_info("joined {} rank{} through {}", links.size(), links.size() == 1 ? "" : "s",
            options.connect.string());
-  const WorkerSummary done = run_worker(std::move(links), {}, stop_requested(), stream);
+  WorkerRules rules;
+  rules.keep_bytes = static_cast<size_t>(options.keep_mb) * 1'000'000;
+  const WorkerSummary done = run_worker(std::move(links), rules, stop_requested(), stream);
   say(done);
   return done;
 }

@@ -18,7 +18,7 @@ class WorkerGate;
 
 struct WorkerRules {
   double heartbeat_s = 1.0;
-  size_t keep_bytes = size_t{1} << 30;  // of keys, for all ranks together
+  size_t keep_bytes = 1'000'000'000;  // of keys, for all ranks together
   double silence_s = 15.0;              // without a sign of life of a rank: it is gone
   WorkerGate* gate = nullptr;           // closed: tasks are given back; null: always open
   // For tests: called before a task is computed and before its answer goes.

@@ -50,6 +50,23 @@ for precision in f32 bf16; do
     done
   done
 done
+aligned=$expected
+
+# Context of a finished neighbour stays the same: its keys are sent once.
+resident=0
+for ranks in 1 2; do
+  rm -rf "$run"
+  causal=("${small[@]}" --context-rule causal --stagger 4 --precision bf16)
+  generate "$ranks" "${causal[@]}" || { cat "$folder/log"; exit 1; }
+  expected=$(value latents_sha256)
+  rm -rf "$run"
+  generate "$ranks" "${causal[@]}" --workers 2 || { cat "$folder/log"; exit 1; }
+  check "causal, $ranks ranks, 2 workers"
+  resident=$((resident + $(value resident_bytes)))
+done
+[ $resident -gt 0 ] || fail "keys that come again were sent again"
+expected=$aligned
+
 # Ranks that compute for each other while they wait, without and with workers beside them.
 for setting in "2" "3" "4 --branches 2" "2 --workers 1" "2 --transport loopback --stages 2 --branches 1"; do
   rm -rf "$run"
