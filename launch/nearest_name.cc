@@ -1,5 +1,7 @@
 #include "launch/nearest_name.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 namespace longtake {
@@ -7,6 +9,23 @@ namespace longtake {
 namespace {
 // No name is longer; the rest of a longer one only costs time.
 constexpr size_t kLongest = 64;
+
+// "--context-rule" and "context_rule" as "-context-rule-".
+std::string as_words(std::string_view name) {
+  name.remove_prefix(std::min(name.find_first_not_of('-'), name.size()));
+  std::string out = fmt::format("-{}-", name);
+  std::replace(out.begin(), out.end(), '_', '-');
+  return out;
+}
+
+// A name that says it whole, with a word more, is as near as one with another letter.
+size_t distance(std::string_view name, std::string_view known) {
+  const std::string words = as_words(name);
+  const bool within = words.size() > 2 && as_words(known).find(words) != std::string::npos;
+  const size_t letters = edit_distance(name, known);
+  return within ? std::min<size_t>(1, letters) : letters;
+}
+
 }  // namespace
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -31,7 +50,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& names) {
   const auto nearer = [&](const std::string& a, const std::string& b) {
-    return edit_distance(name, a) < edit_distance(name, b);
+    return distance(name, a) < distance(name, b);
   };
   const auto found = std::min_element(names.begin(), names.end(), nearer);
   return found == names.end() ? "" : *found;

@@ -313,6 +313,11 @@ TEST_CASE("the nearest name") {
   CHECK(edit_distance("kitten", "sitting") == 3);
   CHECK(edit_distance(std::string(1'000'000, 'x'), "steps") == 1'000'000);
   CHECK(nearest_name("shfit", {"steps", "shift", "seed"}) == "shift");
+  CHECK(nearest_name("--rule", {"--help", "--context-rule", "--rate"}) == "--context-rule");
+  CHECK(nearest_name("--rul", {"--help", "--context-rule", "--rule"}) == "--rule");
+  CHECK(nearest_name("--text", {"--context", "--next"}) == "--next");
+  CHECK(nearest_name("num_frames", {"frames", "num-frames", "numframes"}) == "num-frames");
+  CHECK(nearest_name("--", {"--steps", "--a"}) == "--a");
 }
 
 TEST_CASE("a random seed is drawn once, and the run folder is named after prompt and seed") {
