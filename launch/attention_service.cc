@@ -37,10 +37,12 @@ void AttentionService::serve(const Job& job, AddressFile doors, int rank, int ra
   ThreadPool pool(threads);
   WorkDevice work(device, rank_on_node, pool);
   const WorkerHello hello{attention_numerics(device), host_name(), ::getpid(),
-                          static_cast<uint64_t>(rank)};
+                          static_cast<uint64_t>(rank), nccl_gpu_of(device, rank_on_node)};
   std::vector<std::unique_ptr<PairLink>> links;
   for (const PairAddress& door : doors.ranks)
-    if (door.rank != rank) links.push_back(connect_pair(door, doors.token, hello, kConnect));
+    if (door.rank != rank)
+      links.push_back(connect_pair(door, doors.token, hello, kConnect,
+                                   hello.gpu != 0 ? gpu_of(rank_on_node) : 0));
   WorkerRules rules;
   rules.gate = &gate_;
   summary_ = run_worker(std::move(links), rules, stop_, work.stream());

@@ -15,6 +15,7 @@
 #include "launch/log.h"
 #include "launch/report.h"
 #include "launch/settings.h"
+#include "launch/work_device.h"
 
 namespace longtake {
 
@@ -93,8 +94,13 @@ RankWorkers::RankWorkers(const Job& job, Comm& comm, const DispatchRules& rules,
   const std::string host = far ? host_name() : "127.0.0.1";
   nlohmann::json mine = nlohmann::json::array();
   for (int rank = first; rank < first + own; ++rank) {
-    auto door = std::make_unique<PairListener>(addresses_.token, numerics, terms_of(job), true,
-                                               far ? DoorReach::anywhere : DoorReach::host);
+    const int on_node = own > 1 ? rank - first : comm.rank_on_node();
+    const bool nccl = job.config.parallel.transport == TransportChoice::nccl &&
+                      job.config.device == DeviceChoice::cuda;
+    auto door =
+        std::make_unique<PairListener>(addresses_.token, numerics, terms_of(job), true,
+                                       far ? DoorReach::anywhere : DoorReach::host,
+                                       nccl ? std::optional(gpu_of(on_node)) : std::nullopt);
     mine.push_back({{"rank", rank}, {"host", host}, {"port", door->port()}});
     doors_.push_back(std::make_unique<AttentionDispatcher>(rules, std::move(door)));
   }

@@ -2,6 +2,7 @@
 
 #include "kernels/base/buffer.h"
 #include "kernels/base/error.h"
+#include "parallel/attention/nccl_pair.h"
 
 namespace longtake {
 
@@ -23,6 +24,10 @@ DeviceChoice choose_device(DeviceChoice asked) {
 
 std::string device_name(DeviceChoice chosen) {
   return chosen == DeviceChoice::cuda ? cuda::devices().at(0).name : "cpu";
+}
+
+uint64_t nccl_gpu_of(DeviceChoice chosen, int rank_on_node) {
+  return chosen == DeviceChoice::cuda ? nccl_gpu_number(gpu_of(rank_on_node)) : 0;
 }
 
 WorkDevice::WorkDevice(DeviceChoice chosen, int rank_on_node, ThreadPool& pool) : pool_(pool) {

@@ -1,6 +1,7 @@
 // The device that a command works on: the processor's threads, or a GPU with a stream of its own.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -19,6 +20,10 @@ std::string device_name(DeviceChoice chosen);
 
 // The GPU that a rank uses; fails when there is none.
 int gpu_of(int rank_on_node);
+
+// Its number for pairs of attention ranks and workers over NCCL (parallel/attention/nccl_pair.h);
+// 0: not on a GPU, or without NCCL.
+uint64_t nccl_gpu_of(DeviceChoice chosen, int rank_on_node);
 
 class WorkDevice {
  public:

@@ -31,11 +31,12 @@ uint64_t random_number() {
 
 // Links to all ranks that the file names, or an Error.
 std::vector<std::unique_ptr<PairLink>> connect_all(const std::filesystem::path& file,
-                                                   const WorkerHello& hello) {
+                                                   const WorkerHello& hello, int gpu) {
   const AddressFile addresses = read_address_file(file);
   std::vector<std::unique_ptr<PairLink>> links;
   for (const PairAddress& address : addresses.ranks)
-    links.push_back(connect_pair(address, addresses.token, hello, kConnect));
+    links.push_back(
+        connect_pair(address, addresses.token, hello, kConnect, hello.gpu != 0 ? gpu_of(gpu) : 0));
   return links;
 }
 
@@ -55,7 +56,7 @@ std::vector<std::unique_ptr<PairLink>> join(const WorkerOptions& options, const 
                                             Clock::time_point until) {
   for (bool first = true;; first = false) {
     try {
-      return connect_all(options.connect, hello);
+      return connect_all(options.connect, hello, options.gpu);
     } catch (const Error& e) {
       if (e.code() == ExitCode::usage || Clock::now() >= until || stop_requested())
         fail_to_join(e, options.connect);
@@ -98,7 +99,8 @@ int run_worker_command(const WorkerOptions& options) {
   const DeviceChoice device = choose_device(options.device);
   ThreadPool pool(choose_threads(options.threads));
   WorkDevice work(device, options.gpu, pool);
-  const WorkerHello hello{attention_numerics(device), host_name(), ::getpid(), random_number()};
+  const WorkerHello hello{attention_numerics(device), host_name(), ::getpid(), random_number(),
+                          nccl_gpu_of(device, options.gpu)};
   WorkerSummary done = serve(options, hello, work.stream());
   // Nobody said goodbye: the run died and may be resumed, or took this worker for dead.
   while (done.goodbyes == 0 && !done.broken.empty() && !stop_requested()) {

@@ -116,8 +116,18 @@ uint64_t AttentionCall::sample(int64_t head, size_t segment) const {
   return rows == 0 ? 0 : number_of(keys.k.rows(0, 1), keys.v.rows(rows - 1, rows));
 }
 
-void AttentionCall::pack(const AttentionPiece& piece, const AttentionTask& task,
-                         std::byte* payload) const {
+void AttentionCall::pack(const AttentionPiece& piece, const AttentionTask& task, std::byte* payload,
+                         const StreamRef* copies) const {
+  if (copies) {
+    const auto put = [&](ConstTensor x) {
+      copy(x, Tensor(payload, x.dtype, x.shape, copies->device()), *copies);
+      payload += x.bytes();
+    };
+    put(rows_of(piece, args_.q));
+    for (const KeySegment& segment : segments_)
+      put(head_of(segment.k, piece.head)), put(head_of(segment.v, piece.head));
+    return copies->synchronize();
+  }
   std::byte* to = pack_rows(rows_of(piece, host_ ? ConstTensor(host_->q) : args_.q), payload);
   for (size_t i = 0; i < segments_.size(); ++i) {
     if (task.segments[i].resident) continue;
@@ -126,7 +136,14 @@ void AttentionCall::pack(const AttentionPiece& piece, const AttentionTask& task,
   }
 }
 
-void AttentionCall::unpack(const AttentionPiece& piece, const std::byte* payload) {
+void AttentionCall::unpack(AttentionPiece& piece, const std::byte* payload,
+                           const StreamRef* copies) {
+  piece.through_host = !copies;
+  if (copies) {
+    const Tensor rows = rows_of(piece, args_.out);
+    copy(ConstTensor(payload, rows.dtype, rows.shape, copies->device()), rows, *copies);
+    return copies->synchronize();
+  }
   unpack_rows(payload, rows_of(piece, host_ ? Tensor(host_->out) : args_.out));
 }
 
@@ -152,8 +169,9 @@ std::vector<std::byte> AttentionCall::result(const AttentionPiece& piece, Stream
   return out;
 }
 
-void AttentionCall::stage(StreamRef stream) {
+void AttentionCall::stage(bool host_copies, StreamRef stream) {
   if (!stream.on_gpu()) return;
+  if (!host_copies) return stream.synchronize();
   HostCopy& host = host_.emplace();
   host.q = to_host(args_.q, stream);
   host.out = OwnedTensor(args_.out.dtype, args_.out.shape);
@@ -166,7 +184,7 @@ void AttentionCall::stage(StreamRef stream) {
 void AttentionCall::unstage(StreamRef stream) {
   if (!host_) return;
   for (const AttentionPiece& piece : pieces_)
-    if (piece.worker >= 0) {
+    if (piece.worker >= 0 && piece.through_host) {
       // Rows of one head, strided on both sides: as a matrix.
       const auto matrix = [](auto x) { return x.reshape({x.dim(0), x.dim(2)}); };
       copy(matrix(ConstTensor(rows_of(piece, host_->out.view()))),

@@ -29,6 +29,7 @@ struct AttentionPiece {
   int64_t trial = -1;      // of which worker: its answer is compared
   int64_t worker = -1;     // who has it
   uint64_t task = 0;
+  bool through_host = false;  // its answer lies in the call's host copy
   double sent_s = 0, deadline_s = 0;
   std::optional<double> lost_s;  // when the worker that had it was lost
 };
@@ -73,18 +74,22 @@ class AttentionCall {
   uint64_t number(int64_t head, size_t segment);
   // Of few of them: others have other keys.
   uint64_t sample(int64_t head, size_t segment) const;
-  // Without the resident segments of the task.
-  void pack(const AttentionPiece& piece, const AttentionTask& task, std::byte* payload) const;
-  void unpack(const AttentionPiece& piece, const std::byte* payload);
+  // Without the resident segments of the task. `payload` lies on the host, or on the GPU of
+  // `copies`; then the copies are done when the call returns.
+  void pack(const AttentionPiece& piece, const AttentionTask& task, std::byte* payload,
+            const StreamRef* copies = nullptr) const;
+  void unpack(AttentionPiece& piece, const std::byte* payload, const StreamRef* copies = nullptr);
   // The rank's own way. `packed` is empty or filled by another piece of this head.
   void compute(const AttentionPiece& piece, PackedKeys& packed, StreamRef stream) const;
   // The result's rows of a piece, without gaps.
   std::vector<std::byte> result(const AttentionPiece& piece, StreamRef stream) const;
 
   // For tensors on a GPU: host copies of the inputs are made and used by pack, and results that
-  // came from workers go to the GPU.
-  void stage(StreamRef stream);
+  // came from workers through the host go to the GPU. Without host copies, only workers whose
+  // payloads lie on the GPU can be asked.
+  void stage(bool host_copies, StreamRef stream);
   void unstage(StreamRef stream);
+  bool readable_on_host() const { return host_ || args_.q.device.type == DeviceType::cpu; }
 
  private:
   int64_t id_;

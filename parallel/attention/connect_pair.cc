@@ -1,7 +1,9 @@
 #include <cstring>
+#include <thread>
 
 #include "kernels/base/error.h"
 #include "parallel/attention/handshake.h"
+#include "parallel/attention/nccl_pair.h"
 #include "parallel/attention/socket_link.h"
 
 namespace longtake {
@@ -13,10 +15,24 @@ using Clock = std::chrono::steady_clock;
 class Connecting {
  public:
   Connecting(const PairAddress& address, const WorkerToken& token, const WorkerHello& hello,
-             std::chrono::milliseconds limit)
-      : address_(address), token_(token), hello_(hello), deadline_(Clock::now() + limit) {}
+             std::chrono::milliseconds limit, int gpu)
+      : address_(address),
+        token_(token),
+        hello_(hello),
+        deadline_(Clock::now() + limit),
+        gpu_(gpu) {}
 
   std::unique_ptr<PairLink> run() const {
+    std::unique_ptr<PairLink> link = through_host();
+    return hello_.gpu == 0 ? std::move(link) : upgraded(std::move(link));
+  }
+
+  std::string name() const {
+    return fmt::format("rank {} at {} port {}", address_.rank, address_.host, address_.port);
+  }
+
+ private:
+  std::unique_ptr<PairLink> through_host() const {
     Socket control = connect_to(address_.host, address_.port, deadline_);
     WorkerHandshake handshake(token_, opening(Purpose::control, {}));
     advance(control, handshake, WorkerHandshake::Stage::welcomed);
@@ -40,11 +56,16 @@ class Connecting {
                              {}});
   }
 
-  std::string name() const {
-    return fmt::format("rank {} at {} port {}", address_.rank, address_.host, address_.port);
+  std::unique_ptr<PairLink> upgraded(std::unique_ptr<PairLink> link) const {
+    constexpr std::chrono::milliseconds kTick{2};
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - Clock::now());
+    const auto upgrade = begin_nccl_upgrade(std::move(link), PairEnd::worker, gpu_, left);
+    std::unique_ptr<PairLink> out;
+    while (!(out = upgrade->step())) std::this_thread::sleep_for(kTick);
+    return out;
   }
 
- private:
   Opening opening(Purpose purpose, const SessionId& session) const {
     Opening out{purpose, {}, session, hello_};
     fill_random(out.nonce);
@@ -93,14 +114,15 @@ class Connecting {
   const WorkerToken& token_;
   const WorkerHello& hello_;
   Clock::time_point deadline_;
+  int gpu_;
 };
 
 }  // namespace
 
 std::unique_ptr<PairLink> connect_pair(const PairAddress& address, const WorkerToken& token,
-                                       const WorkerHello& hello,
-                                       std::chrono::milliseconds deadline) {
-  const Connecting connecting(address, token, hello, deadline);
+                                       const WorkerHello& hello, std::chrono::milliseconds deadline,
+                                       int gpu) {
+  const Connecting connecting(address, token, hello, deadline, gpu);
   try {
     return connecting.run();
   } catch (const Error& error) {

@@ -11,6 +11,8 @@
 #include <thread>
 #include <variant>
 
+#include "kernels/base/thread_pool.h"
+#include "kernels/cuda/stream.h"
 #include "parallel/attention/attention_call.h"
 #include "parallel/attention/dispatcher.h"
 #include "parallel/attention/lru.h"
@@ -31,6 +33,7 @@ struct WorkerPeer {
       : index(number), link(std::move(to)), health(rules, now), slots(link->terms().slots) {
     counts.name = link->peer();
     counts.shared_memory = link->shared_memory();
+    slots_on_gpu = link->device().type == DeviceType::cuda;
   }
 
   int64_t index;
@@ -48,6 +51,7 @@ struct WorkerPeer {
   std::vector<Slot> slots;
   std::optional<Trial> trial;
   MeasuredWorker measured;
+  bool slots_on_gpu = false;
   int64_t next_probe = 0;  // at so many calls, if it gets nothing to do until then
   double next_heartbeat_s = 0;
   bool available = true;
@@ -81,6 +85,14 @@ struct AttentionDispatcher::State {
   bool closing = false;
   int wake_fd = -1;
   std::thread thread;
+  // Copies within the GPU for pairs whose slots lie there; made when there is one. Of that thread.
+  struct GpuCopies {
+    explicit GpuCopies(int gpu) : stream(gpu) {}
+    ThreadPool pool{1};
+    cuda::Stream stream;
+    StreamRef ref{stream, pool};
+  };
+  std::unique_ptr<GpuCopies> copies;
   // A sample of the keys of each (branch, layer, head, segment) in its last call. Of that thread.
   std::map<std::array<int64_t, 4>, std::pair<int64_t, uint64_t>> last_keys;  // call, sample
 
@@ -104,6 +116,8 @@ struct AttentionDispatcher::State {
   void on_message(WorkerPeer& peer, const Heartbeat& heartbeat);
   void on_message(WorkerPeer& peer, const Goodbye&);
   void on_message(WorkerPeer& peer, const AttentionTask&);
+  void on_message(WorkerPeer& peer, const NcclOffer&);
+  void on_message(WorkerPeer& peer, const NcclVerdict&);
   void replan();
   void take_measure(WorkerPeer& peer, const WorkerPeer::Slot& slot, const AttentionAnswer& answer,
                     double taken_s);
@@ -120,6 +134,8 @@ struct AttentionDispatcher::State {
   void take_answer(WorkerPeer& peer, WorkerPeer::Slot& slot, int number, Lock& lock);
   void dismiss(WorkerPeer& peer);
   void say_goodbye();
+
+  const StreamRef* copies_for(const WorkerPeer& peer);  // null: its slots lie on the host
 
   // Either, with the lock held.
   bool anybody() const;

@@ -35,7 +35,7 @@ void AttentionDispatcher::State::wake() const {
 
 AttentionDispatcher::AttentionDispatcher(const DispatchRules& rules,
                                          std::unique_ptr<PairListener> door)
-    : state_(std::make_unique<State>()) {
+    : state_(std::make_unique<State>()), port_(door ? door->port() : 0) {
   state_->rules = rules;
   state_->door = std::move(door);
   state_->wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -105,8 +105,11 @@ AttentionExchange::Call AttentionDispatcher::start(const AttentionArgs& args,
     for (AttentionPiece& piece : call.pieces()) call.finish(piece);
     return call.id();
   }
+  const bool host_copies = std::any_of(s.peers.begin(), s.peers.end(), [](const WorkerPeer& p) {
+    return p.link != nullptr && !p.slots_on_gpu;
+  });
   lock.unlock();
-  call.stage(stream);
+  call.stage(host_copies, stream);
   lock.lock();
   call.offered = true;
   call.started_s = State::now();

@@ -65,6 +65,7 @@ class AttentionDispatcher : public AttentionExchange {
   AttentionDispatcher(const DispatchRules& rules, std::unique_ptr<PairListener> door);
   ~AttentionDispatcher() override;
 
+  uint16_t port() const { return port_; }  // of the door; 0: there is none
   void add_worker(std::unique_ptr<PairLink> link);
   // Workers that answer now; waits for `count` of them for at most `seconds`.
   int64_t workers(int64_t count = 0, double seconds = 0);
@@ -81,6 +82,7 @@ class AttentionDispatcher : public AttentionExchange {
  private:
   struct State;
   std::unique_ptr<State> state_;
+  uint16_t port_ = 0;
 };
 
 }  // namespace longtake

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/copy.h"
 #include "parallel/attention/dispatch_state.h"
 
 namespace longtake {
@@ -45,12 +46,16 @@ void AttentionDispatcher::State::run() {
 }
 
 void AttentionDispatcher::State::serve_once() {
-  constexpr int kTick_ms = 100;
+  constexpr int kTick_ms = 100, kPolling_ms = 1;
   std::vector<pollfd> waits{{wake_fd, POLLIN, 0}};
   if (door) door->add_waits(waits);
-  for (const WorkerPeer& peer : peers)
-    if (peer.link) peer.link->add_waits(waits);
-  (void)::poll(waits.data(), waits.size(), kTick_ms);  // an error shows where it is read
+  int64_t tick_ms = door ? std::min<int64_t>(kTick_ms, door->next_deadline().count()) : kTick_ms;
+  for (const WorkerPeer& peer : peers) {
+    if (!peer.link) continue;
+    peer.link->add_waits(waits);
+    if (peer.link->polling()) tick_ms = kPolling_ms;
+  }
+  (void)::poll(waits.data(), waits.size(), static_cast<int>(tick_ms));  // errors show when reading
   uint64_t woken = 0;
   (void)!::read(wake_fd, &woken, sizeof woken);
 
@@ -78,6 +83,23 @@ void AttentionDispatcher::State::serve_once() {
 void AttentionDispatcher::State::admit(std::unique_ptr<PairLink> link, double now) {
   peers.emplace_back(static_cast<int64_t>(peers.size()), std::move(link), rules.health, now);
   changed.notify_all();
+}
+
+const StreamRef* AttentionDispatcher::State::copies_for(const WorkerPeer& peer) {
+  if (!peer.slots_on_gpu) return nullptr;
+  if (!copies) copies = std::make_unique<GpuCopies>(peer.link->device().index);
+  copies->stream.make_current();
+  return &copies->ref;
+}
+
+void AttentionDispatcher::State::on_message(WorkerPeer& peer, const NcclOffer&) {
+  const Lock lock(mutex);
+  lose(peer, "it sent an offer, expected answers");
+}
+
+void AttentionDispatcher::State::on_message(WorkerPeer& peer, const NcclVerdict&) {
+  const Lock lock(mutex);
+  lose(peer, "it spoke of NCCL, expected answers");
 }
 
 void AttentionDispatcher::State::serve(WorkerPeer& peer) {
@@ -149,7 +171,7 @@ void AttentionDispatcher::State::on_message(WorkerPeer& peer, const AttentionAns
     const std::byte* payload = peer.link->answer_payload(answer.slot);
     const uint64_t bytes = answer.payload_bytes;
     lock.unlock();
-    const bool whole = payload_checksum(payload, bytes) == answer.checksum;
+    const bool whole = peer.slots_on_gpu || payload_checksum(payload, bytes) == answer.checksum;
     lock.lock();
     if (!whole) return lose(peer, "an answer with a wrong checksum");
     take_measure(peer, *slot, answer, taken);
@@ -178,7 +200,13 @@ void AttentionDispatcher::State::take_answer(WorkerPeer& peer, WorkerPeer::Slot&
   const std::byte* payload = peer.link->answer_payload(number);
   if (peer.trial && peer.trial->task == slot.task) {
     const AttentionTask& asked = slot.asked;
-    peer.trial->answer.emplace(payload, payload + asked.answer_bytes());
+    std::vector<std::byte>& found = peer.trial->answer.emplace(asked.answer_bytes());
+    const Shape shape{asked.queries, asked.heads, asked.head_dim};
+    if (const StreamRef* gpu = copies_for(peer))
+      copy(ConstTensor(payload, asked.dtype, shape, gpu->device()),
+           Tensor(found.data(), asked.dtype, shape), *gpu);
+    else
+      std::copy_n(payload, found.size(), found.begin());
     slot = {};
     return compare(peer);
   }
@@ -192,7 +220,7 @@ void AttentionDispatcher::State::take_answer(WorkerPeer& peer, WorkerPeer::Slot&
   piece->state = PieceState::arriving;
   ++call.copying;
   lock.unlock();
-  call.unpack(*piece, payload);
+  call.unpack(*piece, payload, copies_for(peer));
   lock.lock();
   --call.copying;
   slot = {};
@@ -214,7 +242,7 @@ bool AttentionDispatcher::State::dispatch(WorkerPeer& peer) {
   const bool trial = trial_due(peer);
   if (!trial && (!peer.health.trusted() || quota.no_workers())) return false;
   for (AttentionCall& call : calls) {
-    if (!call.offered) continue;
+    if (!call.offered || (!peer.slots_on_gpu && !call.readable_on_host())) continue;
     AttentionPiece* first = first_waiting(call, peer);
     if (!first) continue;
     if (!trial && !fits(peer, call, *first)) continue;
@@ -268,9 +296,10 @@ void AttentionDispatcher::State::send(WorkerPeer& peer, int slot, AttentionCall&
   std::string broken;
   try {
     std::byte* payload = peer.link->task_payload(slot);
-    number_keys(peer, call, piece, shared, task);
-    call.pack(piece, task, payload);
-    task.checksum = payload_checksum(payload, task.payload_bytes());
+    // Content on a GPU is not read here: no numbers, no checksum.
+    if (!peer.slots_on_gpu) number_keys(peer, call, piece, shared, task);
+    call.pack(piece, task, payload, copies_for(peer));
+    if (!peer.slots_on_gpu) task.checksum = payload_checksum(payload, task.payload_bytes());
     peer.link->post(task);
   } catch (const Error& e) {
     broken = e.what();

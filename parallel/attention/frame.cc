@@ -27,6 +27,8 @@ constexpr TypeRow kTypes[] = {
     {FrameType::answer, "answer", 64},
     {FrameType::heartbeat, "heartbeat", 16},
     {FrameType::goodbye, "goodbye", 0},
+    {FrameType::nccl_offer, "nccl_offer", 257},
+    {FrameType::nccl_verdict, "nccl_verdict", 1},
 };
 
 const TypeRow* find(FrameType type) {

@@ -35,6 +35,8 @@ enum class FrameType : uint16_t {
   answer,
   heartbeat,
   goodbye,
+  nccl_offer,
+  nccl_verdict,
 };
 
 std::string_view name(FrameType type);

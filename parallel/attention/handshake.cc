@@ -27,6 +27,7 @@ Bytes encode(const Opening& opening) {
   body.put_text(opening.hello.host);
   body.put(static_cast<uint64_t>(opening.hello.process));
   body.put(opening.hello.instance);
+  body.put(opening.hello.gpu);
   return body.bytes();
 }
 
@@ -43,6 +44,7 @@ Opening decode_opening(const Frame& frame) {
   out.hello.host = body.get_text("host", kMaxHost);
   out.hello.process = static_cast<int64_t>(body.get<uint64_t>());
   out.hello.instance = body.get<uint64_t>();
+  out.hello.gpu = body.get<uint64_t>();
   body.finish();
   return out;
 }

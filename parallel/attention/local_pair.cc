@@ -90,7 +90,9 @@ class LocalLink : public PairLink {
   void add_waits(std::vector<pollfd>& out) const override {
     out.push_back({shared_->to[static_cast<size_t>(end_)].wake, POLLIN, 0});
   }
+  void put_back(const std::vector<PairMessage>& messages) override { inbox_.put_back(messages); }
   bool sending() const override { return false; }
+  void drop_slots() override {}  // the other end may still use them
 
  private:
   Queue& outgoing() { return shared_->to[1 - static_cast<size_t>(end_)]; }

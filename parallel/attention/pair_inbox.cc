@@ -48,13 +48,19 @@ void PairInbox::payload_came(size_t bytes) {
   payload_came_ += bytes;
 }
 
+void PairInbox::put_back(const std::vector<PairMessage>& messages) {
+  put_back_.insert(put_back_.begin(), messages.begin(), messages.end());
+}
+
 bool PairInbox::complete(const PairMessage& message) const {
   const uint64_t bytes = payload_bytes(message);
   return bytes == 0 || shared_ || payload_came_ == bytes;
 }
 
 std::vector<PairMessage> PairInbox::take() {
-  std::vector<PairMessage> out = std::exchange(heartbeats_, {});
+  std::vector<PairMessage> out = std::exchange(put_back_, {});
+  out.insert(out.end(), heartbeats_.begin(), heartbeats_.end());
+  heartbeats_.clear();
   while (!messages_.empty() && complete(messages_.front())) {
     if (payload_bytes(messages_.front()) != 0) payload_came_ = 0;
     out.push_back(messages_.front());

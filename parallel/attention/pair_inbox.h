@@ -21,6 +21,9 @@ class PairInbox {
   std::span<std::byte> payload_room() const;
   void payload_came(size_t bytes);
 
+  // Payloads come another way from now on.
+  void drop_slots() { shared_ = true; }
+  void put_back(const std::vector<PairMessage>& messages);
   // Complete messages in their order, except that heartbeats do not wait for payloads.
   std::vector<PairMessage> take();
   // Where the streams are now, when it is not between two messages: "in the middle of a frame".
@@ -34,7 +37,7 @@ class PairInbox {
   const SlotMemory& slots_;
   bool shared_;
   FrameReader frames_;
-  std::vector<PairMessage> heartbeats_;
+  std::vector<PairMessage> put_back_, heartbeats_;
   std::deque<PairMessage> messages_;  // the first one may wait for its payload
   uint64_t payload_came_ = 0;         // of the first one
 };

@@ -15,7 +15,8 @@
 
 namespace longtake {
 
-using PairMessage = std::variant<AttentionTask, AttentionAnswer, Heartbeat, Goodbye>;
+using PairMessage =
+    std::variant<AttentionTask, AttentionAnswer, Heartbeat, Goodbye, NcclOffer, NcclVerdict>;
 
 // Fixed when the pair is made; both ends have the same.
 struct PairTerms {
@@ -33,6 +34,7 @@ class PairLink {
   virtual const PairTerms& terms() const = 0;
   virtual std::string peer() const = 0;  // "worker 4242 on node7", for messages
   virtual bool shared_memory() const = 0;
+  virtual Device device() const { return {}; }  // where the slots lie
 
   // Where a slot's payload is written before post() and lies when pump() returns its message. The
   // rank writes tasks and reads answers, the worker the other way round.
@@ -49,6 +51,12 @@ class PairLink {
   // Appends what to poll for before pump() makes sense again.
   virtual void add_waits(std::vector<pollfd>& out) const = 0;
   virtual bool sending() const = 0;  // something posted is not yet on its way
+  // Something is under way that no descriptor tells of: pump() is to be called again soon.
+  virtual bool polling() const { return false; }
+  // Gives up the slots: from now on payloads find another way than this link.
+  virtual void drop_slots() = 0;
+  // What pump() returned and is to return again, in front of what comes.
+  virtual void put_back(const std::vector<PairMessage>& messages) = 0;
 };
 
 // Two ends in one process, without sockets: for tests.

@@ -8,6 +8,7 @@
 
 #include "kernels/base/error.h"
 #include "parallel/attention/handshake.h"
+#include "parallel/attention/nccl_pair.h"
 #include "parallel/attention/socket_link.h"
 
 namespace longtake {
@@ -20,6 +21,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kProofTime{5000};
 constexpr milliseconds kNoFilesPause{100};  // after the system had no descriptor for us
 constexpr milliseconds kNothingDue{3'600'000};
+constexpr milliseconds kUpgradeTime{20'000}, kUpgradeTick{5};
 constexpr int kMaxUnproved = 32;
 
 // A connection that is not yet a worker's.
@@ -58,6 +60,12 @@ struct PairListener::State {
   std::list<Visitor> visitors;  // oldest first
   int64_t refused = 0;
   Clock::time_point accept_again{};
+  std::optional<int> nccl_gpu;
+  struct Upgrading {
+    WorkerHello hello;
+    std::unique_ptr<NcclUpgrade> upgrade;  // null: done
+  };
+  std::list<Upgrading> upgrading;
 
   void accept();
   void make_room();
@@ -69,16 +77,20 @@ struct PairListener::State {
   Visitor* find_control(const SessionId& session);
   std::unique_ptr<PairLink> link(Visitor& control, Visitor* payload);
   void settle(Visitor& visitor, std::vector<Joined>& joined);
+  void join(const WorkerHello& hello, std::unique_ptr<PairLink> link, std::vector<Joined>& joined);
+  void go_on_upgrading(std::vector<Joined>& joined);
 };
 
 PairListener::PairListener(const WorkerToken& token, const std::string& numerics,
-                           const PairTerms& terms, bool allow_shared_memory, DoorReach reach)
+                           const PairTerms& terms, bool allow_shared_memory, DoorReach reach,
+                           std::optional<int> nccl_gpu)
     : state_(new State) {
   check_terms(terms);
   state_->token = token;
   state_->numerics = numerics;
   state_->terms = terms;
   state_->allow_shared_memory = allow_shared_memory;
+  state_->nccl_gpu = nccl_gpu;
   state_->listener =
       reach == DoorReach::host ? listen_on_host(state_->port) : listen_anywhere(state_->port);
 }
@@ -96,6 +108,7 @@ int64_t PairListener::refused() const {
 void PairListener::close() {
   state_->listener = {};
   state_->visitors.clear();
+  state_->upgrading.clear();
 }
 
 void PairListener::State::accept() {
@@ -246,12 +259,40 @@ void PairListener::State::settle(Visitor& visitor, std::vector<Joined>& joined) 
   const WorkerHello& hello = visitor.handshake.opening().hello;
   if (visitor.handshake.opening().purpose == Purpose::control) {
     if (!visitor.handshake.shared_memory()) return visitor.memory.reset();
-    joined.push_back({hello, link(visitor, nullptr)});
+    join(hello, link(visitor, nullptr), joined);
   } else if (visitor.unsent.empty()) {  // from here on the stream is all payload
     Visitor* control = find_control(visitor.handshake.opening().session);
     if (!control) return leave(visitor);
-    joined.push_back({control->handshake.opening().hello, link(*control, &visitor)});
+    join(control->handshake.opening().hello, link(*control, &visitor), joined);
   }
+}
+
+// A worker with a GPU's number waits for an offer, also for one that nothing comes of.
+void PairListener::State::join(const WorkerHello& hello, std::unique_ptr<PairLink> link,
+                               std::vector<Joined>& joined) {
+  if (hello.gpu == 0) return joined.push_back({hello, std::move(link)});
+  const uint64_t own = nccl_gpu ? nccl_gpu_number(*nccl_gpu) : 0;
+  const bool possible = own != 0 && own != hello.gpu;
+  if (!possible) {
+    link->post(NcclOffer{});
+    return joined.push_back({hello, std::move(link)});
+  }
+  upgrading.push_back(
+      {hello, begin_nccl_upgrade(std::move(link), PairEnd::rank, *nccl_gpu, kUpgradeTime)});
+}
+
+void PairListener::State::go_on_upgrading(std::vector<Joined>& joined) {
+  for (Upgrading& one : upgrading) {
+    try {
+      std::unique_ptr<PairLink> link = one.upgrade->step();
+      if (!link) continue;
+      joined.push_back({one.hello, std::move(link)});
+    } catch (const Error&) {  // the worker sees the connection closed, and may come again
+      ++refused;
+    }
+    one.upgrade.reset();
+  }
+  upgrading.remove_if([](const Upgrading& one) { return !one.upgrade; });
 }
 
 std::vector<PairListener::Joined> PairListener::pump() {
@@ -266,6 +307,7 @@ std::vector<PairListener::Joined> PairListener::pump() {
     }
   }
   state_->visitors.remove_if([](const Visitor& visitor) { return visitor.gone; });
+  state_->go_on_upgrading(joined);
   return joined;
 }
 
@@ -286,6 +328,7 @@ milliseconds PairListener::next_deadline() const {
   auto due = now + kNothingDue;
   if (state_->accept_again > now) due = std::min(due, state_->accept_again);
   for (const Visitor& visitor : state_->visitors) due = std::min(due, visitor.deadline);
+  if (!state_->upgrading.empty()) due = std::min(due, now + kUpgradeTick);
   return std::max(std::chrono::ceil<milliseconds>(due - now), milliseconds(0));
 }
 

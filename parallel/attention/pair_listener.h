@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,7 @@ struct WorkerHello {
   std::string host;
   int64_t process = 0;
   uint64_t instance = 0;  // drawn by the worker when it starts: tells a second one from a reconnect
+  uint64_t gpu = 0;       // its number (nccl_pair.h), when payloads may go from GPU to GPU
 };
 
 // Who can knock: only processes of this host, at 127.0.0.1, or whoever reaches one of its
@@ -47,9 +49,11 @@ enum class DoorReach { host, anywhere };
 class PairListener {
  public:
   // Listens at a free port. `terms.epoch` is that of the first session.
-  // Payloads of workers on this host go through shared memory where that can be had and is allowed.
+  // Payloads of workers on this host go through shared memory where that can be had and is allowed;
+  // those of workers on another GPU than `nccl_gpu`, when it is given, go there through NCCL.
   PairListener(const WorkerToken& token, const std::string& numerics, const PairTerms& terms,
-               bool allow_shared_memory = true, DoorReach reach = DoorReach::host);
+               bool allow_shared_memory = true, DoorReach reach = DoorReach::host,
+               std::optional<int> nccl_gpu = {});
   ~PairListener();
   PairListener(const PairListener&) = delete;
   PairListener& operator=(const PairListener&) = delete;
@@ -73,10 +77,10 @@ class PairListener {
   std::unique_ptr<State> state_;
 };
 
-// The worker's end. Waits for at most `deadline`; errors: nobody there, token refused, other
-// numerics, with what was expected and found.
+// The worker's end, which computes on GPU `gpu` if on any. Waits for at most `deadline`; errors:
+// nobody there, token refused, other numerics, with what was expected and found.
 std::unique_ptr<PairLink> connect_pair(const PairAddress& address, const WorkerToken& token,
-                                       const WorkerHello& hello,
-                                       std::chrono::milliseconds deadline);
+                                       const WorkerHello& hello, std::chrono::milliseconds deadline,
+                                       int gpu = 0);
 
 }  // namespace longtake

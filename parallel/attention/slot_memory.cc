@@ -31,6 +31,12 @@ size_t SlotMemory::bytes(const PairTerms& terms) {
   return kPage + terms.slots * (stride(terms.task_bytes) + stride(terms.answer_bytes));
 }
 
+void SlotMemory::drop() {
+  slots_ = 0;
+  region_.reset();
+  own_ = {};
+}
+
 std::byte* SlotMemory::at(int slot, size_t offset, size_t stride) const {
   LT_CHECK(slot >= 0 && slot < slots_, "slot {} of {}", slot, slots_);
   std::byte* base = region_ ? region_->data() : static_cast<std::byte*>(own_.data());

@@ -18,6 +18,7 @@ class SlotMemory {
   static size_t bytes(const PairTerms& terms);  // with a page in front of the slots
 
   bool shared() const { return region_.has_value(); }
+  void drop();  // the memory; task() and answer() are of no use any more
   std::byte* task(int slot) const;
   std::byte* answer(int slot) const;
 

@@ -39,7 +39,7 @@ class SocketLink : public PairLink {
       fail(ExitCode::io, "{} does not read: {} bytes of messages wait for it", peer_,
            unsent_.size());
     const uint64_t bytes = payload_bytes(message);
-    if (bytes == 0 || slots_.shared()) return;
+    if (bytes == 0 || dropped_ || slots_.shared()) return;
     const std::byte* data = end_ == PairEnd::rank
                                 ? slots_.task(std::get<AttentionTask>(message).slot)
                                 : slots_.answer(std::get<AttentionAnswer>(message).slot);
@@ -72,6 +72,15 @@ class SocketLink : public PairLink {
           {payload_.descriptor(), static_cast<short>((expecting ? POLLIN : 0) | payload), 0});
   }
 
+  void drop_slots() override {
+    LT_CHECK(unsent_payloads_.empty(), "slots are dropped while a payload is under way");
+    inbox_.drop_slots();
+    slots_.drop();
+    payload_ = {};
+    dropped_ = true;
+  }
+
+  void put_back(const std::vector<PairMessage>& messages) override { inbox_.put_back(messages); }
   bool sending() const override { return !unsent_.empty() || !unsent_payloads_.empty(); }
 
  private:
@@ -161,6 +170,7 @@ class SocketLink : public PairLink {
   PairInbox inbox_;
   Bytes unsent_;  // control
   std::deque<BytesView> unsent_payloads_;
+  bool dropped_ = false;  // the slots
   std::exception_ptr failure_;
 };
 

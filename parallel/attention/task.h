@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/base/tensor.h"
@@ -63,7 +64,17 @@ struct Heartbeat {
 // An orderly end: the run is over, or the worker leaves. What it had is asked of others.
 struct Goodbye {};
 
-// XXH3, 64 bits.
+// Whether the payloads may go from GPU to GPU, through two communicators of two ranks each
+// (nccl_pair.h): the rank offers, both say what came of it, the rank last.
+struct NcclOffer {
+  bool possible = false;
+  std::array<std::byte, 128> tasks{}, answers{};  // ncclUniqueId
+};
+struct NcclVerdict {
+  bool ready = false;
+};
+
+// XXH3, 64 bits. Of payloads in a GPU's memory it is 0 and not compared.
 uint64_t payload_checksum(const void* data, size_t bytes);
 
 // The number of keys [rows, heads, head_dim] with their values, on the host; never 0.

@@ -12,14 +12,15 @@ namespace {
 // The inputs of a task, in the order in which they lie in its payload.
 class Inputs {
  public:
-  Inputs(const AttentionTask& task, const std::byte* payload, StreamRef stream)
-      : task_(task), at_(payload), stream_(stream) {}
+  Inputs(const AttentionTask& task, const std::byte* payload, const Device& device,
+         StreamRef stream)
+      : task_(task), at_(payload), device_(device), stream_(stream) {}
 
   // Rows that nobody keeps: in the payload itself, or a copy on the GPU.
   ConstTensor take(int64_t rows) {
-    const ConstTensor host = next(rows);
-    if (!stream_.on_gpu()) return host;
-    return copies_.emplace_back(to_device(host, stream_));
+    const ConstTensor x = next(rows);
+    if (device_ == stream_.device()) return x;
+    return copies_.emplace_back(to_device(x, stream_));
   }
 
   // False: they are not here.
@@ -50,13 +51,14 @@ class Inputs {
  private:
   Shape shape(int64_t rows) const { return {rows, task_.heads, task_.head_dim}; }
   ConstTensor next(int64_t rows) {
-    const ConstTensor x(at_, task_.dtype, shape(rows));
+    const ConstTensor x(at_, task_.dtype, shape(rows), device_);
     at_ += x.bytes();
     return x;
   }
 
   const AttentionTask& task_;
   const std::byte* at_;
+  Device device_;
   StreamRef stream_;
   std::vector<OwnedTensor> copies_;
   std::vector<std::shared_ptr<const NumberedKeys>> held_;  // also when they are forgotten meanwhile
@@ -65,31 +67,30 @@ class Inputs {
 
 }  // namespace
 
-bool compute(const AttentionTask& task, const std::byte* in, std::byte* out, KeptKeys& kept,
-             StreamRef stream) {
-  Inputs inputs(task, in, stream);
+bool compute(const AttentionTask& task, const std::byte* in, std::byte* out,
+             const Device& payload_device, KeptKeys& kept, StreamRef stream) {
+  Inputs inputs(task, in, payload_device, stream);
   const ConstTensor q = inputs.take(task.queries);
   for (size_t i = 0; i < task.segment_count; ++i)
     if (!inputs.add_keys(task.segments[i], task.keys_bytes(i), kept)) return false;
 
-  const Tensor host_out(out, task.dtype, {task.queries, task.heads, task.head_dim});
-  const Tensor host_lse(task.want_lse ? out + host_out.bytes() : nullptr, DType::f32,
-                        {task.heads, task.queries});
-  OwnedTensor on_gpu, lse_on_gpu;
-  if (stream.on_gpu()) {
-    on_gpu = OwnedTensor(task.dtype, host_out.shape, stream.device());
-    if (task.want_lse) lse_on_gpu = OwnedTensor(DType::f32, host_lse.shape, stream.device());
+  const Tensor to(out, task.dtype, {task.queries, task.heads, task.head_dim}, payload_device);
+  const Tensor lse_to(task.want_lse ? out + to.bytes() : nullptr, DType::f32,
+                      {task.heads, task.queries}, payload_device);
+  OwnedTensor here, lse_here;  // on the GPU, when the payload is not
+  if (!(payload_device == stream.device())) {
+    here = OwnedTensor(task.dtype, to.shape, stream.device());
+    if (task.want_lse) lse_here = OwnedTensor(DType::f32, lse_to.shape, stream.device());
   }
   attention({.q = q,
              .segments = inputs.segments(),
-             .out = on_gpu ? on_gpu.view() : host_out,
+             .out = here ? here.view() : to,
              .scale = task.scale,
-             .lse = !task.want_lse ? Tensor{}
-                    : lse_on_gpu   ? lse_on_gpu.view()
-                                   : host_lse},
+             .lse = lse_here ? lse_here.view() : lse_to},
             stream);
-  if (on_gpu) copy(on_gpu, host_out, stream);
-  if (lse_on_gpu) copy(lse_on_gpu, host_lse, stream);
+  if (here) copy(here, to, stream);
+  if (lse_here) copy(lse_here, lse_to, stream);
+  stream.synchronize();
   return true;
 }
 

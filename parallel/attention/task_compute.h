@@ -15,8 +15,9 @@ struct NumberedKeys {
 };
 using KeptKeys = Lru<uint64_t, std::shared_ptr<const NumberedKeys>>;
 
-// Payload of a task -> payload of its answer. False: keys that it names are not here.
-bool compute(const AttentionTask& task, const std::byte* in, std::byte* out, KeptKeys& kept,
-             StreamRef stream);
+// Payload of a task -> payload of its answer, both on the host or both on the stream's GPU; done
+// when the call returns. False: keys that it names are not here.
+bool compute(const AttentionTask& task, const std::byte* in, std::byte* out,
+             const Device& payload_device, KeptKeys& kept, StreamRef stream);
 
 }  // namespace longtake

@@ -79,6 +79,8 @@ void check(const AttentionAnswer& answer, const PairTerms& terms) {
 
 void check(const Heartbeat&, const PairTerms&) {}
 void check(const Goodbye&, const PairTerms&) {}
+void check(const NcclOffer&, const PairTerms&) {}
+void check(const NcclVerdict&, const PairTerms&) {}
 
 // want_lse, canary, then a bit for each resident segment.
 int flags_of(const AttentionTask& task) {
@@ -132,6 +134,24 @@ FrameType encode(BodyWriter&, const Goodbye&) {
   return FrameType::goodbye;
 }
 
+FrameType encode(BodyWriter& body, const NcclOffer& offer) {
+  body.put(static_cast<uint8_t>(offer.possible));
+  body.put(BytesView(offer.tasks));
+  body.put(BytesView(offer.answers));
+  return FrameType::nccl_offer;
+}
+
+FrameType encode(BodyWriter& body, const NcclVerdict& verdict) {
+  body.put(static_cast<uint8_t>(verdict.ready));
+  return FrameType::nccl_verdict;
+}
+
+bool get_bool(BodyReader& body, std::string_view field) {
+  const int value = body.get<uint8_t>();
+  if (value > 1) fail(ExitCode::bad_data, "{}: expected 0 or 1, found {}", field, value);
+  return value == 1;
+}
+
 AttentionTask decode_task(BodyReader& body) {
   AttentionTask task;
   task.id = body.get<uint64_t>();
@@ -163,10 +183,7 @@ AttentionTask decode_task(BodyReader& body) {
 Heartbeat decode_heartbeat(BodyReader& body) {
   Heartbeat heartbeat;
   heartbeat.queued = body.get<uint32_t>();
-  const int available = body.get<uint8_t>();
-  if (available > 1)
-    fail(ExitCode::bad_data, "heartbeat: available: expected 0 or 1, found {}", available);
-  heartbeat.available = available == 1;
+  heartbeat.available = get_bool(body, "heartbeat: available");
   heartbeat.keep_bytes = body.get<uint64_t>();
   return heartbeat;
 }
@@ -184,6 +201,14 @@ AttentionAnswer decode_answer(BodyReader& body) {
   return answer;
 }
 
+NcclOffer decode_offer(BodyReader& body) {
+  NcclOffer offer;
+  offer.possible = get_bool(body, "nccl_offer: possible");
+  offer.tasks = body.get_bytes<128>();
+  offer.answers = body.get_bytes<128>();
+  return offer;
+}
+
 PairMessage decode_fields(const Frame& frame, PairEnd at) {
   BodyReader body(frame);
   PairMessage message;
@@ -195,6 +220,10 @@ PairMessage decode_fields(const Frame& frame, PairEnd at) {
     message = decode_heartbeat(body);
   else if (frame.type == FrameType::goodbye)
     message = Goodbye{};
+  else if (frame.type == FrameType::nccl_offer && at == PairEnd::worker)
+    message = decode_offer(body);
+  else if (frame.type == FrameType::nccl_verdict)
+    message = NcclVerdict{get_bool(body, "nccl_verdict: ready")};
   else
     fail(ExitCode::bad_data, "expected {}, a heartbeat or a goodbye, found a frame `{}`",
          at == PairEnd::rank ? "an answer" : "a task", name(frame.type));
@@ -234,6 +263,8 @@ void check_direction(const PairMessage& message, PairEnd sender) {
            "a worker posts no tasks");
   LT_CHECK(sender == PairEnd::worker || !std::holds_alternative<AttentionAnswer>(message),
            "a rank posts no answers");
+  LT_CHECK(sender == PairEnd::rank || !std::holds_alternative<NcclOffer>(message),
+           "a worker posts no offers");
 }
 
 uint64_t payload_bytes(const PairMessage& message) {

@@ -65,6 +65,7 @@ class Worker {
     double arrived_s = 0;
     const std::byte* in = nullptr;
     std::byte* out = nullptr;
+    Device device;  // where both lie
   };
   struct Finished {
     size_t rank = 0;
@@ -88,14 +89,15 @@ class Worker {
     AttentionAnswer answer{.id = next.task.id, .epoch = next.task.epoch, .slot = next.task.slot};
     const double start = now();
     answer.queue_s = static_cast<float>(start - next.arrived_s);
-    if (payload_checksum(next.in, next.task.payload_bytes()) != next.task.checksum) {
+    const bool on_gpu = next.device.type == DeviceType::cuda;  // then it is not read here
+    if (!on_gpu && payload_checksum(next.in, next.task.payload_bytes()) != next.task.checksum) {
       answer.status = AnswerStatus::bad_payload;
     } else {
       try {
         if (rules_.before_task) rules_.before_task(next.task);
-        if (compute(next.task, next.in, next.out, kept_[next.rank], stream_)) {
+        if (compute(next.task, next.in, next.out, next.device, kept_[next.rank], stream_)) {
           answer.payload_bytes = next.task.answer_bytes();
-          answer.checksum = payload_checksum(next.out, answer.payload_bytes);
+          if (!on_gpu) answer.checksum = payload_checksum(next.out, answer.payload_bytes);
         } else {
           answer.status = AnswerStatus::need_keys;
         }
@@ -135,7 +137,10 @@ class Worker {
     std::vector<pollfd> waits{{wake_fd_, POLLIN, 0}};
     for (const Rank& rank : ranks_)
       if (rank.link) rank.link->add_waits(waits);
-    (void)::poll(waits.data(), waits.size(), opens_in > 0 ? opens_in : kTick_ms);
+    const bool polling = std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& r) {
+      return r.link != nullptr && r.link->polling();
+    });
+    (void)::poll(waits.data(), waits.size(), polling ? 1 : opens_in > 0 ? opens_in : kTick_ms);
     uint64_t woken = 0;
     (void)!::read(wake_fd_, &woken, sizeof woken);
     heed_gate();
@@ -229,8 +234,8 @@ class Worker {
       give_back(index, task);
       return wake();
     }
-    queue_.push_back(
-        {index, task, now(), link.task_payload(task.slot), link.answer_payload(task.slot)});
+    queue_.push_back({index, task, now(), link.task_payload(task.slot),
+                      link.answer_payload(task.slot), link.device()});
     summary_.received_bytes += task.payload_bytes();
     todo_changed_.notify_one();
   }

@@ -19,8 +19,8 @@ class WorkerGate;
 struct WorkerRules {
   double heartbeat_s = 1.0;
   size_t keep_bytes = 1'000'000'000;  // of keys, for all ranks together
-  double silence_s = 15.0;              // without a sign of life of a rank: it is gone
-  WorkerGate* gate = nullptr;           // closed: tasks are given back; null: always open
+  double silence_s = 15.0;            // without a sign of life of a rank: it is gone
+  WorkerGate* gate = nullptr;         // closed: tasks are given back; null: always open
   // For tests: called before a task is computed and before its answer goes.
   std::function<void(const AttentionTask&)> before_task;
   std::function<void(AttentionAnswer&, std::byte* payload)> before_answer;

@@ -23,11 +23,9 @@ std::unique_ptr<Transport> make_nccl_transport(std::unique_ptr<Transport>, cuda:
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <deque>
-#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -40,12 +38,9 @@ namespace longtake {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int kMostCtas = 4;  // of a GPU's multiprocessors, per edge
 constexpr size_t kGreeting = 8;
 constexpr auto kAbortLimit = std::chrono::seconds(10);
-constexpr auto kSleep = std::chrono::milliseconds(1);
 
 const NcclLibrary& nccl() {
   return NcclLibrary::get();
@@ -108,19 +103,13 @@ class End {
  protected:
   virtual ncclUniqueId shared_id() = 0;
 
+  std::string who() const {
+    return fmt::format("rank {}: NCCL with rank {}", context_.control.rank(), peer_);
+  }
   void accept(ncclResult_t result, const char* call) const {
-    if (result == ncclSuccess || result == ncclInProgress) return;
-    fail(ExitCode::error, "rank {}: {} with rank {}: {} ({})", context_.control.rank(), call, peer_,
-         nccl().error_string(result), nccl().last_error(comm_));
+    nccl().accept(result, call, comm_, who());
   }
-  // Has the last call been carried out? Until then there may be no other, and nothing of it may be
-  // in the stream yet. Fails on an error of NCCL.
-  bool settled() const {
-    ncclResult_t state = ncclSuccess;
-    accept(nccl().async_error(comm_, &state), "ncclCommGetAsyncError");
-    accept(state, "NCCL");
-    return state != ncclInProgress;
-  }
+  bool settled() const { return nccl().settled(comm_, who()); }
   void settle(const std::string& what) {
     context_.wait(peer_, what, [this] { return settled(); });
   }
@@ -250,20 +239,6 @@ class ReceiverEnd : public End {
   int64_t issued_ = 0, released_ = 0;
 };
 
-// All at once, each in a thread of its own: one after the other they could wait for each other.
-// False if they did not end in time; then nothing of theirs may be freed.
-bool abort_all(const std::vector<ncclComm_t>& communicators) {
-  const auto left = std::make_shared<std::atomic<size_t> >(communicators.size());
-  for (ncclComm_t comm : communicators)
-    std::thread([abort = nccl().abort, comm, left] {
-      (void)abort(comm);
-      --*left;
-    }).detach();
-  const Clock::time_point limit = Clock::now() + kAbortLimit;
-  while (*left > 0 && Clock::now() < limit) std::this_thread::sleep_for(kSleep);
-  return *left == 0;
-}
-
 class NcclTransport : public Transport {
  public:
   NcclTransport(std::unique_ptr<Transport> control, cuda::Stream& compute, Deadline deadline)
@@ -275,7 +250,7 @@ class NcclTransport : public Transport {
     for (const auto& end : senders_) communicators.push_back(end->communicator());
     for (const auto& end : receivers_) communicators.push_back(end->communicator());
     std::erase(communicators, nullptr);
-    if (abort_all(communicators)) return;
+    if (nccl().abort_all(communicators, kAbortLimit)) return;
     std::fprintf(stderr, "rank %d: NCCL could not be ended in %d s. %s\n", rank(),
                  static_cast<int>(kAbortLimit.count()), context_.last_error.c_str());
     std::fflush(nullptr);
@@ -329,25 +304,6 @@ class NcclTransport : public Transport {
 };
 
 }  // namespace
-
-NcclLibrary::NcclLibrary() {
-  library.load(get_unique_id, "ncclGetUniqueId");
-  library.load(init, "ncclCommInitRankConfig");
-  library.load(async_error, "ncclCommGetAsyncError");
-  library.load(abort, "ncclCommAbort");
-  library.load(send, "ncclSend");
-  library.load(receive, "ncclRecv");
-  library.load(error_string, "ncclGetErrorString");
-  library.load(last_error, "ncclGetLastError");
-  library.load(allocate, "ncclMemAlloc");
-  library.load(free, "ncclMemFree");
-  library.load(register_buffer, "ncclCommRegister");
-}
-
-const NcclLibrary& NcclLibrary::get() {
-  static const NcclLibrary library;
-  return library;
-}
 
 bool nccl_available(std::string* why) {
   try {

@@ -3,7 +3,9 @@
 
 #include <nccl.h>
 
+#include <chrono>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/library.h"
 
@@ -22,6 +24,15 @@ struct NcclLibrary {
   decltype(&::ncclMemAlloc) allocate = nullptr;
   decltype(&::ncclMemFree) free = nullptr;
   decltype(&::ncclCommRegister) register_buffer = nullptr;
+
+  // Ends them all at once, each in a thread of its own: one after the other they could wait for
+  // each other. False if they did not end in time; then nothing that they use may be freed.
+  bool abort_all(const std::vector<ncclComm_t>& communicators,
+                 std::chrono::milliseconds limit) const;
+  // Has the last call been carried out? Until then there may be no other, and nothing of it may be
+  // in its stream yet. Fails on an error of NCCL; `who` begins the message.
+  bool settled(ncclComm_t comm, const std::string& who) const;
+  void accept(ncclResult_t result, const char* call, ncclComm_t comm, const std::string& who) const;
 
   // One for the process; fails when the library or one of the functions is missing.
   static const NcclLibrary& get();

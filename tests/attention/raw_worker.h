@@ -44,10 +44,11 @@ struct RawWorker {
   Socket control, payload;
 
   // `early` goes out in one piece with the last frame of the handshake.
-  RawWorker(uint16_t port, const WorkerToken& token, const Bytes& early = {}) {
+  RawWorker(uint16_t port, const WorkerToken& token, const Bytes& early = {},
+            const WorkerHello& told = hello()) {
     SessionId session{};
-    control = enter(port, token, Purpose::control, session, early);
-    payload = enter(port, token, Purpose::payload, session);
+    control = enter(port, token, Purpose::control, session, early, told);
+    payload = enter(port, token, Purpose::payload, session, {}, told);
   }
 
   static Socket dial(uint16_t port) {
@@ -56,9 +57,9 @@ struct RawWorker {
 
   // `session`: given with the purpose payload, found otherwise.
   static Socket enter(uint16_t port, const WorkerToken& token, Purpose purpose, SessionId& session,
-                      const Bytes& early = {}) {
+                      const Bytes& early = {}, const WorkerHello& told = hello()) {
     Socket socket = dial(port);
-    Opening opening{purpose, {}, session, hello()};
+    Opening opening{purpose, {}, session, told};
     fill_random(opening.nonce);
     WorkerHandshake handshake(token, opening);
     const auto exchange = [&](const Bytes& behind = {}) {

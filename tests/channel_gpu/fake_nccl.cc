@@ -59,6 +59,24 @@ ncclResult_t get_unique_id(ncclUniqueId* id) {
   return ncclSuccess;
 }
 
+}  // namespace
+
+namespace longtake::testing {
+
+std::atomic<int>& failing_communicators() {
+  static std::atomic<int> count{0};
+  return count;
+}
+
+std::atomic<bool>& broken_network() {
+  static std::atomic<bool> broken{false};
+  return broken;
+}
+
+}  // namespace longtake::testing
+
+namespace {
+
 ncclResult_t init(ncclComm_t* comm, int, ncclUniqueId id, int, ncclConfig_t* config) {
   if (config->blocking != 0) return ncclInvalidUsage;
   int number = 0;
@@ -70,7 +88,13 @@ ncclResult_t init(ncclComm_t* comm, int, ncclUniqueId id, int, ncclConfig_t* con
     if (!meeting) meeting = std::make_shared<Meeting>();
     (*comm)->meeting = meeting;
   }
-  return (*comm)->later([comm = *comm] {
+  const bool fails = longtake::testing::failing_communicators() > 0;
+  if (fails) --longtake::testing::failing_communicators();
+  return (*comm)->later([comm = *comm, fails] {
+    if (fails) {
+      comm->error = ncclSystemError;
+      return;
+    }
     ++comm->meeting->ranks;
     while (comm->meeting->ranks < 2 && !comm->aborted) std::this_thread::yield();
   });
@@ -78,6 +102,7 @@ ncclResult_t init(ncclComm_t* comm, int, ncclUniqueId id, int, ncclConfig_t* con
 
 ncclResult_t async_error(ncclComm_t comm, ncclResult_t* state) {
   *state = comm->busy ? ncclInProgress : comm->error.load();
+  if (longtake::testing::broken_network()) *state = ncclRemoteError;
   return ncclSuccess;
 }
 
