@@ -19,8 +19,10 @@ std::unique_ptr<NcclUpgrade> begin_nccl_upgrade(std::unique_ptr<PairLink>, PairE
 
 #else
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <optional>
 #include <utility>
 
@@ -344,10 +346,12 @@ uint64_t nccl_gpu_number(int gpu) {
     (void)cudaGetLastError();
     return 0;
   }
-  uint64_t parts[2];
-  static_assert(sizeof parts == sizeof properties.uuid);
-  std::memcpy(parts, &properties.uuid, sizeof parts);
-  return parts[0] ^ parts[1];
+  // Parts of one GPU are one to NCCL: what tells its slot apart, on this host since it was started.
+  std::string host;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> host;
+  const std::string slot = fmt::format("{} {}:{}:{}", host, properties.pciDomainID,
+                                       properties.pciBusID, properties.pciDeviceID);
+  return std::max<uint64_t>(1, payload_checksum(slot.data(), slot.size()));
 }
 
 std::unique_ptr<NcclUpgrade> begin_nccl_upgrade(std::unique_ptr<PairLink> link, PairEnd end,

@@ -125,7 +125,7 @@ cudaError_t cudaGetLastError() {
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   *p = {};
-  p->uuid.bytes[0] = static_cast<char>(device + 1);
+  p->pciBusID = device;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
