@@ -7,6 +7,7 @@
 
 #include "kernels/copy.h"
 #include "parallel/attention/dispatch_state.h"
+#include "parallel/attention/socket.h"
 
 namespace longtake {
 
@@ -46,16 +47,16 @@ void AttentionDispatcher::State::run() {
 }
 
 void AttentionDispatcher::State::serve_once() {
-  constexpr int kTick_ms = 100, kPolling_ms = 1;
+  constexpr std::chrono::milliseconds kTick{100};
   std::vector<pollfd> waits{{wake_fd, POLLIN, 0}};
   if (door) door->add_waits(waits);
-  int64_t tick_ms = door ? std::min<int64_t>(kTick_ms, door->next_deadline().count()) : kTick_ms;
+  std::chrono::microseconds tick = door ? std::min(kTick, door->next_deadline()) : kTick;
   for (const WorkerPeer& peer : peers) {
     if (!peer.link) continue;
     peer.link->add_waits(waits);
-    if (peer.link->polling()) tick_ms = kPolling_ms;
+    if (peer.link->polling()) tick = kPollingTick;
   }
-  (void)::poll(waits.data(), waits.size(), static_cast<int>(tick_ms));  // errors show when reading
+  wait_for_any(waits, tick);
   uint64_t woken = 0;
   (void)!::read(wake_fd, &woken, sizeof woken);
 
@@ -220,10 +221,19 @@ void AttentionDispatcher::State::take_answer(WorkerPeer& peer, WorkerPeer::Slot&
   piece->state = PieceState::arriving;
   ++call.copying;
   lock.unlock();
-  call.unpack(*piece, payload, copies_for(peer));
+  std::string broken;  // a GPU's copy can fail
+  try {
+    call.unpack(*piece, payload, copies_for(peer));
+  } catch (const Error& e) {
+    broken = e.what();
+  }
   lock.lock();
   --call.copying;
   slot = {};
+  if (!broken.empty()) {
+    give_back(*piece, now());
+    return lose(peer, broken);
+  }
   if (peer.health.state() == WorkerState::dead) {
     give_back(*piece, now());  // found out meanwhile: nothing of it counts any more
   } else {

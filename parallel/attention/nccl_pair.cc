@@ -22,6 +22,7 @@ std::unique_ptr<NcclUpgrade> begin_nccl_upgrade(std::unique_ptr<PairLink>, PairE
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <exception>
 #include <fstream>
 #include <optional>
 #include <utility>
@@ -38,9 +39,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kAbortLimit{2000};  // others are to be heard meanwhile
-constexpr milliseconds kGrace{2000};       // for the other end's last word
-constexpr int kMostCtas = 4;               // of a GPU's multiprocessors, per direction
+constexpr std::chrono::seconds kLimit{20};  // of one payload
+constexpr milliseconds kAbortLimit{2000};   // others are to be heard meanwhile
+constexpr milliseconds kGrace{2000};        // for the other end's last word
+constexpr int kMostCtas = 4;                // of a GPU's multiprocessors, per direction
 
 const NcclLibrary& nccl() {
   return NcclLibrary::get();
@@ -68,6 +70,7 @@ class Direction {
   bool settled() const { return nccl().settled(comm_, who_); }
   // Bytes at `data`, which stay until it is done. Its number, from 1.
   uint64_t move(std::byte* data, size_t bytes) {
+    if (moves_.empty()) progress_ = Clock::now();
     moves_.push_back({data, bytes, {}});
     return done_ + moves_.size();
   }
@@ -82,7 +85,11 @@ class Direction {
       moves_.pop_front();
       --issued_;
       ++done_;
+      progress_ = Clock::now();
     }
+    if (!moves_.empty() && Clock::now() - progress_ > kLimit)
+      fail(ExitCode::watchdog, "{}: NCCL has {} no payload in {} s", who_,
+           sends_ ? "sent" : "received", kLimit.count());
     return done_;
   }
   bool busy() const { return !moves_.empty(); }
@@ -107,7 +114,8 @@ class Direction {
   cuda::Stream stream_;
   ncclComm_t comm_ = nullptr;
   std::deque<Move> moves_;
-  size_t issued_ = 0;  // of them
+  size_t issued_ = 0;           // of them
+  Clock::time_point progress_;  // when one was done, or the first came
   uint64_t done_ = 0;
 };
 
@@ -143,11 +151,13 @@ class Payloads {
     if (!tasks_->settled() || !answers_->settled()) return false;
     if (slots_) return true;
     memory_stream_.make_current();
-    void* data = nullptr;
-    if (nccl().allocate(&data, terms_.slots * (stride(terms_.task_bytes) +
-                                               stride(terms_.answer_bytes))) != ncclSuccess)
-      fail(ExitCode::error, "no memory for {} slots on GPU {}", terms_.slots, gpu_);
+    void *data = nullptr, *handle = nullptr;
+    const size_t bytes = terms_.slots * (stride(terms_.task_bytes) + stride(terms_.answer_bytes));
+    nccl().accept(nccl().allocate(&data, bytes), "ncclMemAlloc of the slots", nullptr, "a pair");
     slots_ = static_cast<std::byte*>(data);
+    for (const auto* direction : {tasks_.get(), answers_.get()})
+      nccl().accept(nccl().register_buffer(direction->communicator(), slots_, bytes, &handle),
+                    "ncclCommRegister", direction->communicator(), "a pair");
     return true;
   }
   std::byte* task(int slot) const { return slots_ + at(slot) * stride(terms_.task_bytes); }
@@ -197,20 +207,18 @@ class NcclLink : public PairLink {
 
   std::vector<PairMessage> pump() override {
     std::vector<PairMessage> out;
-    for (const PairMessage& message : control_->pump()) {
-      if (std::holds_alternative<Heartbeat>(message)) {
-        out.push_back(message);
-        continue;
-      }
-      const uint64_t bytes = payload_bytes(message);
-      const uint64_t before = waiting_.empty() ? 0 : waiting_.back().second;
-      waiting_.emplace_back(message, bytes > 0 ? in().move(slot_of(message), bytes) : before);
-    }
+    std::exception_ptr failure;  // told once all that came before it is delivered
     payloads_->make_current();
+    try {
+      for (const PairMessage& message : control_->pump()) announce(message, out);
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
     (void)this->out().pump();
     const uint64_t came = in().pump();
     for (; !waiting_.empty() && waiting_.front().second <= came; waiting_.pop_front())
       out.push_back(waiting_.front().first);
+    if (failure && out.empty()) std::rethrow_exception(failure);
     return out;
   }
 
@@ -225,6 +233,12 @@ class NcclLink : public PairLink {
   }
 
  private:
+  void announce(const PairMessage& message, std::vector<PairMessage>& out) {
+    if (std::holds_alternative<Heartbeat>(message)) return out.push_back(message);
+    const uint64_t bytes = payload_bytes(message);
+    const uint64_t before = waiting_.empty() ? 0 : waiting_.back().second;
+    waiting_.emplace_back(message, bytes > 0 ? in().move(slot_of(message), bytes) : before);
+  }
   Direction& payload_direction(bool out) const {
     return (end_ == PairEnd::rank) == out ? payloads_->tasks() : payloads_->answers();
   }

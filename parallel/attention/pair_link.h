@@ -5,6 +5,7 @@
 
 #include <poll.h>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -58,6 +59,9 @@ class PairLink {
   // What pump() returned and is to return again, in front of what comes.
   virtual void put_back(const std::vector<PairMessage>& messages) = 0;
 };
+
+// Between two calls of pump() of a link that is polling().
+inline constexpr std::chrono::microseconds kPollingTick{100};
 
 // Two ends in one process, without sockets: for tests.
 struct LinkedPair {

@@ -192,6 +192,12 @@ bool wait_for(const Socket& socket, short events, SteadyTime deadline) {
   }
 }
 
+void wait_for_any(std::vector<pollfd>& waits, std::chrono::microseconds longest) {
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(longest);
+  const timespec time{whole.count(), std::chrono::nanoseconds(longest - whole).count()};
+  (void)::ppoll(waits.data(), waits.size(), &time, nullptr);
+}
+
 Socket connect_to(const std::string& host, uint16_t port, SteadyTime deadline) {
   const Addresses addresses = look_up(host, port);
   std::string why = "no address";

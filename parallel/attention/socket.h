@@ -57,5 +57,7 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 Socket connect_to(const std::string& host, uint16_t port, SteadyTime deadline);
 // Until `events` or the deadline; false: the deadline.
 bool wait_for(const Socket& socket, short events, SteadyTime deadline);
+// Sleeps until one of them is ready or the time is over; errors show where they are read.
+void wait_for_any(std::vector<pollfd>& waits, std::chrono::microseconds longest);
 
 }  // namespace longtake

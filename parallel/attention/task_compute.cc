@@ -19,7 +19,8 @@ class Inputs {
   // Rows that nobody keeps: in the payload itself, or a copy on the GPU.
   ConstTensor take(int64_t rows) {
     const ConstTensor x = next(rows);
-    if (device_ == stream_.device()) return x;
+    const bool aligned = reinterpret_cast<uintptr_t>(x.data) % kAlignment == 0;
+    if (device_ == stream_.device() && (aligned || !stream_.on_gpu())) return x;
     return copies_.emplace_back(to_device(x, stream_));
   }
 
@@ -49,6 +50,8 @@ class Inputs {
   const std::vector<KeySegment>& segments() const { return segments_; }
 
  private:
+  static constexpr uintptr_t kAlignment = 16;  // bytes, of what a GPU's kernels read
+
   Shape shape(int64_t rows) const { return {rows, task_.heads, task_.head_dim}; }
   ConstTensor next(int64_t rows) {
     const ConstTensor x(at_, task_.dtype, shape(rows), device_);

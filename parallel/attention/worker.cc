@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "kernels/base/error.h"
+#include "parallel/attention/socket.h"
 #include "parallel/attention/task_compute.h"
 #include "parallel/attention/worker_gate.h"
 
@@ -132,7 +133,7 @@ class Worker {
 
   // False: there is nobody left to talk to, or all has been said.
   bool talk_once() {
-    constexpr int kTick_ms = 100;
+    constexpr std::chrono::milliseconds kTick{100};
     const int opens_in = rules_.gate ? rules_.gate->opens_in_ms() : 0;
     std::vector<pollfd> waits{{wake_fd_, POLLIN, 0}};
     for (const Rank& rank : ranks_)
@@ -140,7 +141,9 @@ class Worker {
     const bool polling = std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& r) {
       return r.link != nullptr && r.link->polling();
     });
-    (void)::poll(waits.data(), waits.size(), polling ? 1 : opens_in > 0 ? opens_in : kTick_ms);
+    const std::chrono::milliseconds gate_tick =
+        opens_in > 0 ? std::chrono::milliseconds(opens_in) : kTick;
+    wait_for_any(waits, polling ? kPollingTick : std::chrono::microseconds(gate_tick));
     uint64_t woken = 0;
     (void)!::read(wake_fd_, &woken, sizeof woken);
     heed_gate();
