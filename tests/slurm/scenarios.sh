@@ -133,10 +133,10 @@ mpirun_start() {
 usr1_requeue() {
   local run=$folder/usr1 a b job
   a=$(submit "$run-1" srun "${two[@]}")
-  b=$(submit "$run-2" mpirun "${two[@]}")
   await 60 "$run-1 in progress" in_progress "$run-1" || return 1
   scancel --batch --signal=USR1 "$a"
   scancel --full --signal=USR1 "$a" # a request too many changes nothing
+  b=$(submit "$run-2" mpirun "${two[@]}") # not before: it would be over by now
   await 60 "$run-2 in progress" in_progress "$run-2" || return 1
   scancel --batch --signal=USR1 "$b"
   expect_end "$a" COMPLETED 0 1 && expect_end "$b" COMPLETED 0 1 || return 1
