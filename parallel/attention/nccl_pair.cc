@@ -42,7 +42,6 @@ using std::chrono::milliseconds;
 constexpr std::chrono::seconds kLimit{20};  // of one payload
 constexpr milliseconds kAbortLimit{2000};   // others are to be heard meanwhile
 constexpr milliseconds kGrace{2000};        // for the other end's last word
-constexpr int kMostCtas = 4;                // of a GPU's multiprocessors, per direction
 
 const NcclLibrary& nccl() {
   return NcclLibrary::get();
@@ -56,12 +55,7 @@ class Direction {
     static_assert(sizeof(ncclUniqueId) == sizeof id);
     ncclUniqueId of_nccl;
     std::memcpy(&of_nccl, id.data(), sizeof of_nccl);
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    config.minCTAs = 1;
-    config.maxCTAs = kMostCtas;
-    nccl().accept(nccl().init(&comm_, 2, of_nccl, sends ? 0 : 1, &config), "ncclCommInitRankConfig",
-                  comm_, who_);
+    nccl().begin_pair(&comm_, of_nccl, sends ? 0 : 1, who_);
   }
   Direction(const Direction&) = delete;
   Direction& operator=(const Direction&) = delete;
@@ -122,12 +116,12 @@ class Direction {
 // Both directions, and the slots.
 class Payloads {
  public:
-  Payloads(const NcclOffer& offer, PairEnd end, int gpu, const PairTerms& terms,
-           const std::string& who)
-      : gpu_(gpu), terms_(terms), memory_stream_(gpu) {
-    memory_stream_.make_current();
-    tasks_ = std::make_unique<Direction>(offer.tasks, end == PairEnd::rank, gpu, who);
-    answers_ = std::make_unique<Direction>(offer.answers, end == PairEnd::worker, gpu, who);
+  Payloads(int gpu, const PairTerms& terms) : gpu_(gpu), terms_(terms), memory_stream_(gpu) {}
+  // Of two; if the second fails, the first is ended with this.
+  void begin(const NcclOffer& offer, PairEnd end, const std::string& who) {
+    make_current();
+    tasks_ = std::make_unique<Direction>(offer.tasks, end == PairEnd::rank, gpu_, who);
+    answers_ = std::make_unique<Direction>(offer.answers, end == PairEnd::worker, gpu_, who);
   }
   // Work of a dead peer never ends; if it cannot be ended, what it uses is left to it.
   ~Payloads() {
@@ -323,7 +317,8 @@ class Upgrade : public NcclUpgrade {
 
   void begin() {
     try {
-      payloads_ = std::make_unique<Payloads>(*offer_, end_, gpu_, link_->terms(), link_->peer());
+      payloads_ = std::make_unique<Payloads>(gpu_, link_->terms());
+      payloads_->begin(*offer_, end_, link_->peer());
     } catch (const Error& error) {
       give_up(error.what());
     }

@@ -38,7 +38,6 @@ namespace longtake {
 
 namespace {
 
-constexpr int kMostCtas = 4;  // of a GPU's multiprocessors, per edge
 constexpr size_t kGreeting = 8;
 constexpr auto kAbortLimit = std::chrono::seconds(10);
 
@@ -82,11 +81,7 @@ class End {
   // Makes the communicator and connects the two ends by a first message; waits for the other end.
   void open() {
     const ncclUniqueId id = shared_id();
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    config.minCTAs = 1;
-    config.maxCTAs = kMostCtas;
-    accept(nccl().init(&comm_, 2, id, index_, &config), "ncclCommInitRankConfig");
+    nccl().begin_pair(&comm_, id, index_, who());
     settle("a communicator");
     for (Slot& slot : slots_) {
       accept(nccl().allocate(reinterpret_cast<void**>(&slot.data), bytes_), "ncclMemAlloc");

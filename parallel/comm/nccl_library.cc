@@ -29,6 +29,16 @@ const NcclLibrary& NcclLibrary::get() {
   return library;
 }
 
+void NcclLibrary::begin_pair(ncclComm_t* comm, const ncclUniqueId& id, int index,
+                             const std::string& who) const {
+  constexpr int kMostCtas = 4;
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.minCTAs = 1;
+  config.maxCTAs = kMostCtas;
+  accept(init(comm, 2, id, index, &config), "ncclCommInitRankConfig", *comm, who);
+}
+
 void NcclLibrary::accept(ncclResult_t result, const char* call, ncclComm_t comm,
                          const std::string& who) const {
   if (result == ncclSuccess || result == ncclInProgress) return;

@@ -25,6 +25,10 @@ struct NcclLibrary {
   decltype(&::ncclMemFree) free = nullptr;
   decltype(&::ncclCommRegister) register_buffer = nullptr;
 
+  // Begins one of two ranks, of which `index` is this one's, without waiting and with few of the
+  // GPU's multiprocessors; settled() says when it is there.
+  void begin_pair(ncclComm_t* comm, const ncclUniqueId& id, int index,
+                  const std::string& who) const;
   // Ends them all at once, each in a thread of its own: one after the other they could wait for
   // each other. False if they did not end in time; then nothing that they use may be freed.
   bool abort_all(const std::vector<ncclComm_t>& communicators,
