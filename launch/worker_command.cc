@@ -29,10 +29,9 @@ uint64_t random_number() {
   return (uint64_t{device()} << 32) | device();
 }
 
-// Links to all ranks that the file names, or an Error.
-std::vector<std::unique_ptr<PairLink>> connect_all(const std::filesystem::path& file,
+// Links to all ranks, or an Error.
+std::vector<std::unique_ptr<PairLink>> connect_all(const AddressFile& addresses,
                                                    const WorkerHello& hello, int gpu) {
-  const AddressFile addresses = read_address_file(file);
   std::vector<std::unique_ptr<PairLink>> links;
   for (const PairAddress& address : addresses.ranks)
     links.push_back(
@@ -55,10 +54,14 @@ std::vector<std::unique_ptr<PairLink>> connect_all(const std::filesystem::path& 
 std::vector<std::unique_ptr<PairLink>> join(const WorkerOptions& options, const WorkerHello& hello,
                                             Clock::time_point until) {
   for (bool first = true;; first = false) {
+    bool is_address_file = false;  // written whole or not at all: another one will not become one
     try {
-      return connect_all(options.connect, hello, options.gpu);
+      const AddressFile addresses = read_address_file(options.connect);
+      is_address_file = true;
+      return connect_all(addresses, hello, options.gpu);
     } catch (const Error& e) {
-      if (e.code() == ExitCode::usage || Clock::now() >= until || stop_requested())
+      const bool wrong_file = !is_address_file && e.code() == ExitCode::bad_data;
+      if (wrong_file || e.code() == ExitCode::usage || Clock::now() >= until || stop_requested())
         fail_to_join(e, options.connect);
       if (first)
         log_info("waiting up to {:g} s for the run of {}", options.wait_s,

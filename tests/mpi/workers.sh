@@ -119,6 +119,7 @@ refused() {  # WHAT EXPECTED_CODE PATTERN ARGUMENTS...
   fi
 }
 refused "a run that is over" 66 "the run is over" --connect "$address" --wait 0
+refused "another file" 65 "line 1: expected .token." --connect "$run/COMMIT" --wait 100  # at once
 
 # kill -9 of the ranks: the workers that they started end as well. The address file stays, of nobody. A worker that waits
 # meanwhile joins when the run is resumed.
