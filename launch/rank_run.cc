@@ -96,6 +96,7 @@ void RankRun::open_checkpoints(const RunStart& start, const RunLimits& limits) {
   checkpointer_.emplace(
       spec, transport_ ? &transport_->control() : nullptr,
       [this](int64_t sweep) { return executor_->snapshot(sweep); },
+      [this](int64_t sweep) { executor_->drain(sweep); },
       [&limits](double ahead_s) { return limits.reason(ahead_s); },
       [this](CommittedState state) { writer_->push_state(std::move(state)); });
 }

@@ -57,21 +57,27 @@ WorkerToken token_of(const std::string& text) {
   return token;
 }
 
-// This program again. Of the open files it gets the standard ones only: with MPI's sockets in its
-// hands the others would not see at once that this rank is gone.
+// This program again, with no signal blocked. Of the open files it gets the standard ones only:
+// with MPI's sockets in its hands the others would not see at once that this rank is gone.
 pid_t spawn(std::vector<std::string>& words) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   pid_t child = 0;
   posix_spawn_file_actions_t actions;
-  int error = ::posix_spawn_file_actions_init(&actions);
-  if (error == 0) {
-    error = ::posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-    if (error == 0)
-      error = ::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, argv.data(), environ);
-    (void)::posix_spawn_file_actions_destroy(&actions);
-  }
+  posix_spawnattr_t attributes;
+  sigset_t none;
+  sigemptyset(&none);
+  LT_CHECK(::posix_spawn_file_actions_init(&actions) == 0 &&
+               ::posix_spawnattr_init(&attributes) == 0 &&
+               ::posix_spawnattr_setsigmask(&attributes, &none) == 0 &&
+               ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK) == 0,
+           "the attributes of an attention worker's process are refused");
+  int error = ::posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+  if (error == 0)
+    error = ::posix_spawn(&child, "/proc/self/exe", &actions, &attributes, argv.data(), environ);
+  (void)::posix_spawnattr_destroy(&attributes);
+  (void)::posix_spawn_file_actions_destroy(&actions);
   if (error != 0)
     fail(ExitCode::error, "an attention worker cannot be started: {}", std::strerror(error));
   return child;

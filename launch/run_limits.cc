@@ -1,11 +1,11 @@
 #include "launch/run_limits.h"
 
-#include <fmt/core.h>
+#include <pthread.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <thread>
 
 #include "kernels/base/error.h"
 
@@ -14,32 +14,30 @@ namespace longtake {
 namespace {
 
 std::atomic<int> stop_signal{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler sets it");
-
 std::atomic<bool> stop_asked{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
 
 // What a commit and the last messages take beside the sweeps.
 constexpr double kMargin_s = 1;
 
 // One request may come several times: from Slurm itself, and passed on by srun or mpirun.
-constexpr int64_t kSameRequest_ns = 1'000'000'000;
-std::atomic<int64_t> stop_time_ns{0};
-static_assert(std::atomic<int64_t>::is_always_lock_free, "a signal handler sets it");
+constexpr auto kSameRequest = std::chrono::seconds(1);
 
-extern "C" void on_stop_signal(int number) {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t now_ns = now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
-  const int before = stop_signal.load();
-  stop_asked.store(true);
-  if (number == SIGUSR1) {
-    if (before == 0) stop_signal.store(number);
-  } else if (before == 0 || before == SIGUSR1) {
-    stop_time_ns.store(now_ns);
-    stop_signal.store(number);
-  } else if (now_ns - stop_time_ns.load() > kSameRequest_ns) {
-    _exit(128 + number);
+[[noreturn]] void watch(sigset_t signals) {
+  std::chrono::steady_clock::time_point asked_to_end;
+  while (true) {
+    int number = 0;
+    if (sigwait(&signals, &number) != 0) continue;
+    const int before = stop_signal.load();
+    const auto now = std::chrono::steady_clock::now();
+    if (number == SIGUSR1) {
+      if (before == 0) stop_signal.store(number);
+    } else if (before == 0 || before == SIGUSR1) {
+      asked_to_end = now;
+      stop_signal.store(number);
+    } else if (now - asked_to_end > kSameRequest) {
+      _exit(128 + number);
+    }
+    stop_asked.store(true);
   }
 }
 
@@ -60,12 +58,15 @@ const std::atomic<bool>& stop_requested() {
   return stop_asked;
 }
 
+// A handler would do harm: matrix products of oneDNN without its change #4855 (2026) use the stack
+// pointer for an address in the heap, and a handler's frame would be written there (its issue #4845).
 void catch_stop_signals() {
-  struct sigaction action {};
-  action.sa_handler = on_stop_signal;
-  action.sa_flags = SA_RESTART;
-  for (const int number : {SIGTERM, SIGINT, SIGUSR1})
-    LT_CHECK(::sigaction(number, &action, nullptr) == 0, "cannot catch signal {}", number);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&signals, number);
+  const int error = pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  LT_CHECK(error == 0, "cannot block signals: error {}", error);
+  std::thread(watch, signals).detach();
 }
 
 RunLimits::RunLimits(std::chrono::steady_clock::time_point start, double maxh,

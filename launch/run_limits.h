@@ -9,7 +9,8 @@
 namespace longtake {
 
 // SIGTERM, SIGINT and SIGUSR1 ask the run to stop at its next safe point; a second SIGTERM or
-// SIGINT, more than a second after the first, ends the process at once with 128 + its number.
+// SIGINT, more than a second after the first, ends the process at once with 128 + its number. A
+// thread takes them; the calling thread and those it starts later are never interrupted.
 void catch_stop_signals();
 
 // Has one of them come?

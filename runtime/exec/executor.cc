@@ -157,9 +157,7 @@ void Executor::run() {
       carry_out(list[i]);
     }
     maker.next();
-    if (!parts_.after_sweep || parts_.after_sweep(maker.sweep()) || maker.done()) continue;
-    drain(maker.sweep());
-    break;
+    if (parts_.after_sweep && !parts_.after_sweep(maker.sweep())) break;
   }
   for (const auto& [key, link] : links_)
     if (link->send)

@@ -40,7 +40,7 @@ struct ExecutorParts {
   std::function<void(BlockId, ConstTensor)> emit;  // finished latents; copies what it keeps
   std::function<void(int64_t visits)> progress;    // visits done on this rank; may be empty
   const StateSource* state = nullptr;              // for a run that goes on or is made longer
-  // Between two sweeps, with the next one: false ends the run there. May be empty.
+  // Between two sweeps, with the next one: false, after a drain(), ends the run there. May be empty.
   std::function<bool(int64_t sweep)> after_sweep;
 };
 
@@ -53,6 +53,8 @@ class Executor {
   // What this rank adds to the state between two sweeps; the last stage of the conditional branch
   // has the latents. Features are shared, not copied: they stay until all shares are given up.
   QueueState snapshot(int64_t sweep) const;
+  // Receives what is still on its way to this rank when the run ends before sweep `sweep`.
+  void drain(int64_t sweep);
   // The instruction being carried out and for how long; from any thread.
   std::string in_flight() const;
 
@@ -85,7 +87,6 @@ class Executor {
   void restore(const StateSource& from, const Features& features);
   void recall(const StateSource& from, const Latent& finished);
   SolverState restored_solver(const StateSource& from, BlockId block) const;
-  void drain(int64_t sweep);
   Shape latent_shape(int64_t frames) const {
     return {spec_.channels, frames, spec_.height, spec_.width};
   }

@@ -87,9 +87,10 @@ struct Checkpointer::Links {
 };
 
 Checkpointer::Checkpointer(const CheckpointSpec& spec, Transport* transport, Snapshot snapshot,
-                           StopReason stop_reason, Commit commit)
+                           Drain drain, StopReason stop_reason, Commit commit)
     : spec_(spec),
       snapshot_(std::move(snapshot)),
+      drain_(std::move(drain)),
       stop_reason_(std::move(stop_reason)),
       commit_(std::move(commit)),
       links_(std::make_unique<Links>()),
@@ -129,7 +130,9 @@ bool Checkpointer::after_sweep(int64_t sweep) {
 bool Checkpointer::between_sweeps(int64_t sweep) {
   const Action action = exchange(sweep);
   if (action == Action::go_on) return true;
-  if (action == Action::stop) {  // first what an earlier checkpoint left to do
+  if (action == Action::stop) {
+    drain_(sweep);  // a rank that is behind sends no votes before its last messages have left
+    // What an earlier checkpoint left to do.
     if (part_) part_->thread.join();
     exchange_votes();
   }

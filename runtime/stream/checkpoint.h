@@ -38,12 +38,14 @@ struct CheckpointSpec {
 class Checkpointer {
  public:
   using Snapshot = std::function<QueueState(int64_t sweep)>;
+  // Receives what is still on its way to this rank when `sweep` does not come any more.
+  using Drain = std::function<void(int64_t sweep)>;
   // What asks this run to stop, given the seconds until it would: empty, or a word for the log.
   using StopReason = std::function<std::string(double ahead_s)>;
   using Commit = std::function<void(CommittedState)>;  // on the committer
 
   // transport: null for one rank.
-  Checkpointer(const CheckpointSpec& spec, Transport* transport, Snapshot snapshot,
+  Checkpointer(const CheckpointSpec& spec, Transport* transport, Snapshot snapshot, Drain drain,
                StopReason stop_reason, Commit commit);
   ~Checkpointer();
 
@@ -81,6 +83,7 @@ class Checkpointer {
 
   CheckpointSpec spec_;
   Snapshot snapshot_;
+  Drain drain_;
   StopReason stop_reason_;
   Commit commit_;
   std::unique_ptr<Links> links_;

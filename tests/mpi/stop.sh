@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stopping on request under mpirun: a commit, exit code 75, and the same latents when the run goes on, also on
-# another number of ranks. A second SIGINT to a rank ends it at once.
+# another number of ranks. A second SIGINT to a rank ends it at once. No signal interrupts a thread that computes.
 set -euo pipefail
 source "$LONGTAKE_SOURCE_DIR/launch/mpi_environment.sh"
 folder=$(mktemp -d)
@@ -67,6 +67,52 @@ stopped_by_signal() {
   finish "SIG$1 to $to" $code "SIG$1" 3
 }
 
+# SIGINT, SIGUSR1 and SIGTERM have no handler, and are blocked in every thread but the one that waits for them:
+# oneDNN's stack pointer may point into the heap, where a handler's frame would be written.
+check_signals() {  # rank
+  local task catches blocks mask=0x4202 open=()
+  for task in "/proc/$1/task"/*; do
+    catches=$(sed -n 's/^SigCgt:\t//p' "$task/status")
+    blocks=$(sed -n 's/^SigBlk:\t//p' "$task/status")
+    [ $((16#$catches & mask)) -eq 0 ] || { echo "$task: a handler of signals $catches"; return 1; }
+    [ $((16#$blocks & mask)) -eq $((mask)) ] || open+=("$(basename "$task")")
+  done
+  [ ${#open[@]} -eq 1 ] && [ "${open[0]}" != "$1" ] || {
+    echo "rank $1: expected one thread that takes signals, found: ${open[*]}"
+    return 1
+  }
+}
+
+# As many signals as can be sent.
+storm() {
+  local code=0 job all rank
+  rm -rf "$run"
+  generate --stages 1 --branches 2 >"$folder/log" 2>&1 &
+  job=$!
+  await_blocks
+  all=$(ranks)
+  for rank in $all; do
+    check_signals "$rank"
+  done
+  # shellcheck disable=SC2086
+  while kill -USR1 $all 2>/dev/null; do :; done
+  wait $job || code=$?
+  finish "SIGUSR1 again and again" $code SIGUSR1 2
+}
+
+# The first stage stops while the last one has still more latents to send it than a channel holds.
+loopback() {
+  local code=0 job
+  rm -rf "$run"
+  timeout 120 "$LONGTAKE_BINARY" generate "$LONGTAKE_SOURCE_DIR/configs/demo/run.yaml" "${flags[@]}" \
+    --transport loopback -o "$run" >"$folder/log" 2>&1 &
+  job=$!
+  await_blocks
+  kill -USR1 "$(ranks)"
+  wait $job || code=$?
+  finish "two stages as threads" $code SIGUSR1 2
+}
+
 stopped_by_limit() {  # name, reason, environment and flags
   local name=$1 reason=$2 code=0
   shift 2
@@ -105,6 +151,8 @@ stopped_by_signal TERM rank
 stopped_by_signal INT ranks
 stopped_by_signal USR1 rank
 stopped_by_signal USR1 mpirun
+storm
+loopback
 stopped_by_limit --maxh --maxh --maxh 0.0006
 stopped_by_limit SLURM_JOB_END_TIME "end of the batch job" "SLURM_JOB_END_TIME=$(($(date +%s) + 2))"
 second_signal

@@ -77,6 +77,7 @@ class Job {
     std::optional<Executor> executor;
     parts.after_sweep = [&](int64_t sweep) {
       if (!stopped_ || sweep != stopped_->sweep) return true;
+      executor->drain(sweep);
       const std::lock_guard lock(mutex_);
       for (StatePart& part : executor->snapshot(sweep).parts) stopped_->parts.push_back(part);
       return false;
