@@ -59,7 +59,8 @@ const std::atomic<bool>& stop_requested() {
 }
 
 // A handler would do harm: matrix products of oneDNN without its change #4855 (2026) use the stack
-// pointer for an address in the heap, and a handler's frame would be written there (its issue #4845).
+// pointer for an address in the heap, and a handler's frame would be written there (its issue
+// #4845).
 void catch_stop_signals() {
   sigset_t signals;
   sigemptyset(&signals);

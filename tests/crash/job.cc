@@ -80,7 +80,8 @@ Job::~Job() {
   fs::remove_all(session_folder(), error);
 }
 
-// The job and all that descends from it, or from a part of it that died.
+// The job and all that descends from it, or from a part of it that died; also what has ended but
+// was not waited for: its other threads may still be ending and hold a lock.
 std::vector<pid_t> Job::processes() const {
   std::map<pid_t, pid_t> parents;
   for (const auto& entry : fs::directory_iterator("/proc")) {
@@ -91,7 +92,7 @@ std::vector<pid_t> Job::processes() const {
     char state = 0;
     pid_t parent = 0;
     const pid_t id = std::stoi(text);
-    if (read_stat(id, name, state, parent) && state != 'Z') parents[id] = parent;
+    if (read_stat(id, name, state, parent)) parents[id] = parent;
   }
   std::vector<pid_t> out;
   for (const auto& [id, first] : parents) {
@@ -108,7 +109,7 @@ std::vector<pid_t> Job::ranks() const {
     std::string name;
     char state = 0;
     pid_t parent = 0;
-    if (read_stat(id, name, state, parent) && name == "longtake") out.push_back(id);
+    if (read_stat(id, name, state, parent) && name == "longtake" && state != 'Z') out.push_back(id);
   }
   return out;
 }

@@ -16,12 +16,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// What is said of a log of this one line, whose checksum is right.
-std::string problem_of(const Json& body) {
+// With its checksum.
+std::string line_of(const Json& body) {
   const std::string text = body.dump();
   const auto crc =
       crc32(0, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size()));
-  return parse_commit_log(fmt::format("{} {:08x}\n", text, crc), "anchor").problem;
+  return fmt::format("{} {:08x}\n", text, crc);
+}
+
+// What is said of a log of this one line.
+std::string problem_of(const Json& body) {
+  return parse_commit_log(line_of(body), "anchor").problem;
 }
 
 Json first_line() {
@@ -71,6 +76,26 @@ TEST_CASE("a line of COMMIT is refused by its field") {
   CHECK(with("/blocks/0/i", 1).starts_with("line 1 does not hold: field `blocks`: "));
   CHECK(with("/blocks/0/frames", 0).starts_with("line 1 does not hold: field `blocks`: "));
   CHECK(with("/state/sweep", 0).starts_with("line 1 does not hold: field `state`: "));
+}
+
+TEST_CASE("a line of COMMIT follows the line before") {
+  Json first = first_line(), second = first_line();
+  first.erase("state"), second.erase("state");  // its file's name holds the epoch
+  first["epoch"] = 2;
+  const std::string begin = line_of(first);
+  second["seq"] = 2, second["prev"] = parse_commit_log(begin, "anchor").head;
+  second["blocks"][0].update({{"i", 1}, {"first_frame", 2}, {"file", block_file_name(1)}});
+  const auto problem_after = [&] {
+    return parse_commit_log(begin + line_of(second), "anchor").problem;
+  };
+  CHECK(problem_after() == "line 2 does not hold: field `epoch`: 1 after 2");
+  second["epoch"] = 2;
+  CHECK(problem_after().empty());
+  second["epoch"] = 3;
+  CHECK(problem_after().empty());
+  second["prev"] = "anchor";
+  CHECK(problem_after() ==
+        "line 2 does not hold: field `prev`: it does not follow the line before");
 }
 
 TEST_CASE("RUN.json is refused by its field") {
