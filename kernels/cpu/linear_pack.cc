@@ -1,6 +1,7 @@
 // Packing of weights, a few rows at a time, so that they are still in cache from being read.
 #include <algorithm>
 
+#include "kernels/base/isa.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
@@ -12,7 +13,9 @@ namespace longtake::cpu {
 namespace {
 
 // A tile of 128 x 1024 floats stays in a 1 MiB level-2 cache beside a part of x and of the panel.
-constexpr int64_t kMostColumns = 1024;
+// Without AVX-512 oneDNN takes weights as plain rows: those of a narrow panel lie close together,
+// while rows 4 KiB apart would share the same few lines of its level-1 cache.
+constexpr int64_t kMostColumns = 1024, kMostColumnsOfRows = 192;
 constexpr int64_t kColumnUnit = 64;  // also the rows of a task
 // Rows that are read at once: 16 fill a cache line of packed units.
 constexpr int64_t kFewestRows = 16;
@@ -23,7 +26,8 @@ int64_t ceil_div(int64_t a, int64_t b) {
 }
 
 int64_t panel_columns(int64_t out) {
-  const int64_t panels = ceil_div(out, kMostColumns);
+  const int64_t most = active_isa() < Isa::avx512 ? kMostColumnsOfRows : kMostColumns;
+  const int64_t panels = ceil_div(out, most);
   return std::min(out, ceil_div(ceil_div(out, panels), kColumnUnit) * kColumnUnit);
 }
 
