@@ -40,7 +40,8 @@ struct ExecutorParts {
   std::function<void(BlockId, ConstTensor)> emit;  // finished latents; copies what it keeps
   std::function<void(int64_t visits)> progress;    // visits done on this rank; may be empty
   const StateSource* state = nullptr;              // for a run that goes on or is made longer
-  // Between two sweeps, with the next one: false, after a drain(), ends the run there. May be empty.
+  // Between two sweeps, with the next one: false, after a drain(), ends the run there. May be
+  // empty.
   std::function<bool(int64_t sweep)> after_sweep;
 };
 
