@@ -50,6 +50,7 @@ seed=$(date +%s)
 echo "| what | reached | took | date | machine |"
 echo "|---|---|---|---|---|"
 part "kill -9 at random moments, same hash after it goes on" "$crash" kill_random "${KILLS:-1000}" "$seed"
+part "requests to stop at random moments, exit code 75, the same hash" "$crash" stop_random "${STOPS:-500}" "$seed"
 part each "kill -9 before, within and after every file call of 40 blocks" "$crash" kill_calls "${EVERY:-1}"
 part each "the same of a run that is made longer by 34 blocks" "$crash" kill_longer "${EVERY:-1}"
 part each "EIO, ENOSPC, EDQUOT and short writes at every file call" "$crash" inject_errors "${EVERY:-1}"

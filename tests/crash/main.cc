@@ -16,8 +16,8 @@ int main(int argc, char** argv) {
   if (words.size() < 2) {
     fmt::print(
         stderr,
-        "usage: crash kill_random|kill_calls|kill_longer|inject_errors|power_loss|corrupt_files|"
-        "rank_counts NUMBER [SEED] [file|folder|log]\n"
+        "usage: crash kill_random|stop_random|kill_calls|kill_longer|inject_errors|power_loss|"
+        "corrupt_files|rank_counts NUMBER [SEED] [file|folder|log]\n"
         "       crash kill_calls|kill_longer|inject_errors EVERY [SHARE/SHARES]\n");
     return 2;
   }
@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
                  : words[1]);
     int findings = -1;
     if (words[0] == "kill_random") findings = kill_random(number, seed);
+    if (words[0] == "stop_random") findings = stop_random(number, seed);
     if (words[0] == "kill_calls") findings = kill_calls(calls);
     if (words[0] == "kill_longer") findings = kill_longer(calls);
     if (words[0] == "inject_errors") findings = inject_errors(calls);

@@ -16,6 +16,8 @@ struct Calls {
 
 // kill -9 at random moments, also of the run that goes on, until `kills` are done.
 int kill_random(long kills, unsigned seed);
+// SIGTERM, SIGINT and SIGUSR1 in the same way, to one rank or all, once or many times.
+int stop_random(long stops, unsigned seed);
 // kill -9 before, in the middle of and after file calls of a 40-block run.
 int kill_calls(const Calls& calls);
 // The same of a finished run that is made longer: that one is never lost.
